@@ -1,0 +1,242 @@
+"""FLUX.1 Kontext behind the ``Backbone`` protocol; every layer and schedule is diffusers' own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sigma_framework import TextTokens, Tokens, WeightsError
+from torch import Tensor, nn
+
+from sigma_backbones import POCKET, pocket_folder
+from sigma_backbones.flux_kontext import adapters, tokens
+from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
+from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
+from sigma_backbones.flux_kontext.text import encode_prompts
+
+VAE_FACTOR = 8
+"""Pixels per latent."""
+TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
+"""Pixels per token, along each side."""
+DEFAULT_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
+"""FLUX.1's schedule shift, for a scheduler whose config does not say it."""
+
+
+def build(config: FluxKontextConfig) -> FluxKontextBackbone:
+    """Loads the weights that ``config`` names.
+
+    Raises:
+        WeightsError: they are missing, gated, damaged or of another architecture.
+    """
+    device = choose_device(config.device)
+    parts = load_parts(config.weights, config.revision, choose_dtype(config, device))
+    backbone = FluxKontextBackbone(parts, config)
+    return backbone.to(device)
+
+
+class FluxKontextBackbone:
+    """Token sequence ``[P, X, I^S, I^C]``; the text goes in separately, as in diffusers (section 3.2)."""
+
+    def __init__(self, parts: FluxKontextParts, config: FluxKontextConfig) -> None:
+        self.parts = parts
+        self.config = config
+        self._weights: dict[str, float] = {}
+        self._trainable: set[str] = set()
+        if config.gradient_checkpointing:
+            parts.transformer.enable_gradient_checkpointing()
+
+    @property
+    def transformer(self) -> Any:
+        """diffusers' ``FluxTransformer2DModel``."""
+        return self.parts.transformer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return next(iter(self.transformer.parameters())).device
+
+    @property
+    def guidance_embedded(self) -> bool:
+        """True for FLUX.1 Kontext [dev], false for pocket."""
+        return bool(self.transformer.config.guidance_embeds)
+
+    def to(self, device: torch.device | str) -> FluxKontextBackbone:
+        """Moves all models; returns itself."""
+        for model in self.parts.models():
+            model.to(device)
+        return self
+
+    def modules(self) -> Sequence[nn.Module]:
+        """The transformer, the VAE and both text encoders."""
+        return self.parts.models()
+
+    def pipeline(self) -> Any:
+        """The same parts as diffusers' ``FluxKontextPipeline``."""
+        from diffusers import FluxKontextPipeline
+
+        return FluxKontextPipeline(
+            scheduler=copy.deepcopy(self.parts.scheduler),
+            vae=self.parts.vae,
+            text_encoder=self.parts.text_encoder,
+            tokenizer=self.parts.tokenizer,
+            text_encoder_2=self.parts.text_encoder_2,
+            tokenizer_2=self.parts.tokenizer_2,
+            transformer=self.transformer,
+        )
+
+    def noise(self, size_hw: tuple[int, int], generators: Sequence[torch.Generator]) -> Tokens:
+        """(b, l, 64) float32, drawn in the pipeline's unpacked latent shape, image k from generator k alone."""
+        height, width = _latent_size(size_hw)
+        shape = (1, int(self.parts.vae.config.latent_channels), height, width)
+        drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
+        values = tokens.pack(torch.cat([latents.to(self.device) for latents in drawn]))
+        return Tokens(values=values, ids=self._ids("target", height, width))
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
+        """Padded to the checkpoint's own text length; a prompt that is cut is logged."""
+        return encode_prompts(self.parts, prompts, self.device)
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor, role: str) -> Tokens:
+        """Mode of the VAE's distribution, ``(z - shift) * scale``, packed, float32 (section 4.1).
+
+        Raises:
+            ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
+        """
+        height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        vae = self.parts.vae
+        images = images.to(self.device, vae.dtype)
+        if role == "identity" and self.config.identity_encoding == "blocks":
+            latents = _encode_blocks(vae, images)
+        else:
+            latents = tokens.encode_mode(vae, images)
+        values = tokens.pack(tokens.normalise(latents.float(), vae))
+        return Tokens(values=values, ids=self._ids(role, height, width))
+
+    def velocity(
+        self, x: Tokens, t: Tensor, text: TextTokens, conditions: Sequence[Tokens], guidance: float | None = None
+    ) -> Tensor:
+        """One call of the transformer on ``[X, conditions]``, cut to X's tokens; float32.
+
+        Raises:
+            ValueError: this base reads a guidance value and none was given.
+        """
+        dtype, device = self.transformer.dtype, self.device
+        sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
+        (velocity,) = self.transformer(
+            hidden_states=sequence.to(device, dtype),
+            timestep=t.to(device),
+            guidance=self._guidance(guidance, x.values.shape[0]),
+            pooled_projections=None if text.pooled is None else text.pooled.to(device, dtype),
+            encoder_hidden_states=text.values.to(device, dtype),
+            txt_ids=text.ids,
+            img_ids=joined_ids(x, tuple(conditions)),
+            return_dict=False,
+        )
+        return velocity[:, : x.length].float()
+
+    @torch.no_grad()
+    def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
+        vae = self.parts.vae
+        latents = tokens.unpack(values.to(self.device).float(), *_latent_size(size_hw))
+        images = vae.decode(tokens.denormalise(latents, vae).to(vae.dtype), return_dict=False)[0]
+        return images.float().clamp(-1, 1)
+
+    def region_tokens(self, region: Tensor) -> Tensor:
+        """(h, w) in [0, 1] -> (1, l, 64): 1 for each latent that has a pixel of the region in its 8 x 8 block."""
+        _latent_size((region.shape[-2], region.shape[-1]))
+        touched = nn.functional.max_pool2d((region > 0).float()[None, None], VAE_FACTOR).to(self.device)
+        return tokens.pack(touched.expand(1, int(self.parts.vae.config.latent_channels), -1, -1))
+
+    def timesteps(self, count: int, target_length: int) -> Tensor:
+        """(count + 1,) float32: linspace(1, 1 / count), shifted for the target's tokens alone, then 0 (section 3)."""
+        if count < 1:
+            raise ValueError(f"steps must be at least 1, found {count}")
+        scheduler = copy.deepcopy(self.parts.scheduler)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=_shift(scheduler.config, target_length))
+        return scheduler.sigmas.float().to(self.device)
+
+    def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
+        """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
+        self._refuse_second(name)
+        adapters.add_lora(self.transformer, name, rank, alpha, targets, seed)
+        self._weights[name] = 1.0
+        self._trainable.add(name)
+        self._switch_on()
+
+    def save_adapter(self, folder: Path, name: str, metadata: Mapping[str, str]) -> Path:
+        """``pytorch_lora_weights.safetensors`` in ``folder``, as diffusers writes it, with ``metadata`` in its header."""
+        if name not in self._weights:
+            raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
+        dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
+        return adapters.write_lora(self.transformer, Path(folder), name, metadata, dtype)
+
+    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> None:
+        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up."""
+        self._refuse_second(name)
+        chosen = pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
+        adapters.read_lora(self.transformer, chosen, name)
+        self._weights[name] = float(weight)
+        if trainable:
+            self._trainable.add(name)
+        self._switch_on()
+
+    def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
+        """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
+        named = [adapters.adapter_parameters(self.transformer, name) for name in sorted(self._trainable)]
+        return {key: value for parameters in named for key, value in parameters.items()}
+
+    def _refuse_second(self, name: str) -> None:
+        if name in self._weights:
+            raise WeightsError(f"adapter {name}: there is one of this name already; give the second another name")
+
+    def _switch_on(self) -> None:
+        """All adapters active with their weights; only trainable ones take gradients (peft turns all on)."""
+        self.transformer.set_adapters(list(self._weights), list(self._weights.values()))
+        self.transformer.requires_grad_(False)
+        for parameter in self.trainable_parameters().values():
+            parameter.requires_grad_(True)
+        self.transformer.to(self.device)
+
+    def _guidance(self, guidance: float | None, batch: int) -> Tensor | None:
+        if not self.guidance_embedded:
+            return None
+        if guidance is None:
+            raise ValueError(
+                "this base reads a guidance value; give one (FLUX.1 Kontext: 2.5 or 3.5 to sample, 1 to train)"
+            )
+        return torch.full((batch,), float(guidance), device=self.device)
+
+    def _ids(self, role: str, height: int, width: int) -> Tensor:
+        return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+
+
+def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    height, width = size_hw
+    if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
+        raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
+    return height // VAE_FACTOR, width // VAE_FACTOR
+
+
+def _encode_blocks(vae: Any, images: Tensor) -> Tensor:
+    """Latents of a stack of square blocks, each encoded alone."""
+    batch, channels, height, side = images.shape
+    if height % side:
+        raise ValueError(f"identity blocks must be square, found a stack of {side} x {height} pixels")
+    blocks = images.reshape(batch, channels, height // side, side, side).transpose(1, 2).flatten(0, 1)
+    latents = tokens.encode_mode(vae, blocks).unflatten(0, (batch, -1))
+    return latents.transpose(1, 2).flatten(2, 3)
+
+
+def _shift(config: Mapping[str, Any], target_length: int) -> float:
+    """mu of FLUX.1's schedule: linear in the number of target tokens."""
+    value = {name: float(config.get(name, default)) for name, default in DEFAULT_SHIFT.items()}
+    slope = (value["max_shift"] - value["base_shift"]) / (value["max_image_seq_len"] - value["base_image_seq_len"])
+    return value["base_shift"] + slope * (target_length - value["base_image_seq_len"])

@@ -1,0 +1,192 @@
+"""What a run will cost, by closed formulas and file headers; no torch, no weights read (``sigma-run --explain``)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sigma_backbones import POCKET, pocket_folder
+from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
+from sigma_backbones.flux_kontext.targets import DOUBLE_TARGETS, SINGLE_TARGETS
+
+TOKEN_PIXELS = 16
+"""Side of what one token covers, pixels."""
+TIME_FEATURES = 256
+"""Width of the sinusoidal features of t and guidance."""
+FULL_SCALE_TRANSFORMER = {
+    "in_channels": 64,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+    "guidance_embeds": True,
+}
+"""``transformer/config.json`` of FLUX.1 Kontext [dev]."""
+FULL_SCALE_VAE = 83_819_683
+"""Parameters of FLUX.1's AutoencoderKL."""
+FULL_SCALE_TEXT_ENCODERS = 123_060_480 + 4_762_310_656
+"""Parameters of CLIP-L's text model and of T5-XXL's encoder."""
+FULL_SCALE_TEXT_LENGTH = 512
+"""Tokens that FLUX.1 pads prompts to."""
+LICENCES = {
+    POCKET: "Apache-2.0",
+    FULL_SCALE: "FLUX.1 [dev] Non-Commercial License; gated: accept it at https://huggingface.co/" + FULL_SCALE,
+}
+"""By weights; other weights bring their own."""
+BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
+PRODIGY_BYTES = 4 * (1 + 1 + 4)
+"""Per adapter parameter in training: weight, gradient, and Prodigy's two moments, s and the start, float32 each."""
+DOUBLE_KEPT, SINGLE_KEPT = 27, 25
+"""Numbers of the transformer's width that a block keeps per token for the backward pass, counted from its layers."""
+
+
+def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Token counts, parameters and a memory estimate of one training step or one generation.
+
+    Args:
+        config: the backbone's options.
+        facts: ``size_hw`` pixels, ``identity_size`` (side in pixels or height and width), ``subjects``, ``rank``,
+            ``batch_size``, ``task`` (``train`` or ``generate``), and optionally ``text_length``.
+
+    Returns:
+        ``tokens``: per role and total; ``parameters``: transformer, vae, text_encoders (None when the files are not
+        here), adapter; ``memory_bytes``: weights, adapter_and_optimizer, activations; ``licence``.
+    """
+    folder = _folder(config.weights)
+    shape = _transformer_config(folder)
+    tokens = token_counts(facts, _text_length(folder))
+    parameters: dict[str, int | None] = {
+        "transformer": transformer_parameters(shape),
+        "vae": _stored_parameters(folder, "vae") if folder else FULL_SCALE_VAE,
+        "text_encoders": _text_parameters(folder) if folder else FULL_SCALE_TEXT_ENCODERS,
+        "adapter": adapter_parameters(shape, int(facts.get("rank") or 0)),
+    }
+    licence = LICENCES.get(config.weights, "that of these weights; FLUX.1 [dev] and what is made from it: non-commercial")
+    return {
+        "tokens": tokens,
+        "parameters": parameters,
+        "memory_bytes": memory_estimate(config, facts, shape, tokens, parameters),
+        "licence": licence,
+    }
+
+
+def token_counts(facts: Mapping[str, Any], text_length: int) -> dict[str, int]:
+    """Tokens per role: one per 16 x 16 pixels, identity images stacked along the height (section 3.2)."""
+    height, width = facts["size_hw"]
+    side = facts["identity_size"]
+    block_height, block_width = side if isinstance(side, tuple | list) else (side, side)
+    target = (height // TOKEN_PIXELS) * (width // TOKEN_PIXELS)
+    identity = int(facts["subjects"]) * (block_height // TOKEN_PIXELS) * (block_width // TOKEN_PIXELS)
+    counts = {"text": int(facts.get("text_length") or text_length), "target": target, "identity": identity}
+    counts["spatial"] = target
+    return {**counts, "total": sum(counts.values())}
+
+
+def transformer_parameters(shape: Mapping[str, Any]) -> int:
+    """Parameters of diffusers' ``FluxTransformer2DModel`` with this config."""
+    head = int(shape["attention_head_dim"])
+    width = head * int(shape["num_attention_heads"])
+    tokens = int(shape["in_channels"])
+    time_embeddings = 2 if shape.get("guidance_embeds") else 1
+    outer = _linear(tokens, width) + _linear(int(shape["joint_attention_dim"]), width)
+    outer += time_embeddings * (_linear(TIME_FEATURES, width) + _linear(width, width))
+    outer += _linear(int(shape["pooled_projection_dim"]), width) + _linear(width, width)
+    outer += _linear(width, 2 * width) + _linear(width, int(shape.get("out_channels") or tokens))
+    stream = _linear(width, 6 * width) + 4 * _linear(width, width) + 2 * head
+    stream += _linear(width, 4 * width) + _linear(4 * width, width)
+    single = _linear(width, 3 * width) + 3 * _linear(width, width) + 2 * head
+    single += _linear(width, 4 * width) + _linear(5 * width, width)
+    return outer + int(shape["num_layers"]) * 2 * stream + int(shape["num_single_layers"]) * single
+
+
+def adapter_parameters(shape: Mapping[str, Any], rank: int) -> int:
+    """Parameters of a LoRA of this rank on the default targets: rank x (inputs + outputs) of each layer."""
+    width = int(shape["attention_head_dim"]) * int(shape["num_attention_heads"])
+    sides = {
+        "norm1.linear": 7, "norm.linear": 4, "attn.to_q": 2, "attn.to_k": 2, "attn.to_v": 2, "attn.to_out.0": 2,
+        "ff.net.2": 5, "proj_mlp": 5, "proj_out": 6,
+    }  # fmt: skip
+    double = sum(sides[name] for name in DOUBLE_TARGETS) * int(shape["num_layers"])
+    single = sum(sides[name] for name in SINGLE_TARGETS) * int(shape["num_single_layers"])
+    return rank * ((double + single) * width + int(shape["in_channels"]) + width)
+
+
+def memory_estimate(
+    config: FluxKontextConfig,
+    facts: Mapping[str, Any],
+    shape: Mapping[str, Any],
+    tokens: Mapping[str, int],
+    parameters: Mapping[str, int | None],
+) -> dict[str, int]:
+    """Bytes of one device; activations are an estimate with memory-efficient attention."""
+    size = BYTES_PER_NUMBER.get(config.dtype) or (4 if config.weights == POCKET else 2)
+    weights = size * sum(parameters[name] or 0 for name in ("transformer", "vae", "text_encoders"))
+    trains = facts.get("task") == "train"
+    width = int(shape["attention_head_dim"]) * int(shape["num_attention_heads"])
+    blocks = int(shape["num_layers"]), int(shape["num_single_layers"])
+    if not trains:
+        kept = DOUBLE_KEPT
+    elif config.gradient_checkpointing:
+        kept = DOUBLE_KEPT + sum(blocks)
+    else:
+        kept = DOUBLE_KEPT * blocks[0] + SINGLE_KEPT * blocks[1]
+    adapter = parameters["adapter"] or 0
+    return {
+        "weights": weights,
+        "adapter_and_optimizer": adapter * (PRODIGY_BYTES if trains else 4),
+        "activations": int(facts.get("batch_size", 1)) * tokens["total"] * width * kept * size,
+    }
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+def _folder(weights: str) -> Path | None:
+    """The local folder of the weights; None for what is on the hub."""
+    folder = pocket_folder() if weights == POCKET else Path(weights).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def _transformer_config(folder: Path | None) -> dict[str, Any]:
+    """Of the folder; FLUX.1 Kontext [dev]'s where nothing is here to read."""
+    if folder is None or not (folder / "transformer" / "config.json").is_file():
+        return dict(FULL_SCALE_TRANSFORMER)
+    read = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
+    return {**FULL_SCALE_TRANSFORMER, **read}
+
+
+def _text_length(folder: Path | None) -> int:
+    path = folder / "tokenizer_2" / "tokenizer_config.json" if folder else None
+    if path is None or not path.is_file():
+        return FULL_SCALE_TEXT_LENGTH
+    length = json.loads(path.read_text(encoding="utf-8")).get("model_max_length", FULL_SCALE_TEXT_LENGTH)
+    return min(int(length), FULL_SCALE_TEXT_LENGTH)
+
+
+def _text_parameters(folder: Path) -> int | None:
+    counts = [_stored_parameters(folder, name) for name in ("text_encoder", "text_encoder_2")]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _stored_parameters(folder: Path, part: str) -> int | None:
+    """Numbers in the part's safetensors files, from their headers; None without such files.
+
+    Of ``model.safetensors`` and ``model.fp16.safetensors`` beside one another only the first kind counts.
+    """
+    files = [file for file in sorted((folder / part).glob("*.safetensors")) if not re.search(r"\.\w+\.safetensors", file.name)]
+    return sum(_header_sizes(files)) if files else None
+
+
+def _header_sizes(files: list[Path]) -> Iterator[int]:
+    """A safetensors file starts with the length of its header, 8 bytes little-endian, then the header in JSON."""
+    for file in files:
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        yield sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

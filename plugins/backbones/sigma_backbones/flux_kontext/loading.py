@@ -1,0 +1,196 @@
+"""The parts of a checkpoint in diffusers' folder format: the shipped one, a folder, or a hub id."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sigma_framework import Problem, WeightsError
+
+from sigma_backbones import POCKET, pocket_folder
+from sigma_backbones.flux_kontext.config import FluxKontextConfig
+
+logger = logging.getLogger(__name__)
+
+FOLDERS = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "transformer")
+"""What a FLUX.1 Kontext folder of diffusers consists of, besides ``model_index.json``."""
+FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
+"""What the libraries raise for missing, damaged or foreign files."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FluxKontextParts:
+    """The models and tokenizers, as diffusers and transformers make them."""
+
+    scheduler: Any
+    """``FlowMatchEulerDiscreteScheduler``."""
+    vae: Any
+    """``AutoencoderKL`` or ``AutoencoderTiny``."""
+    text_encoder: Any
+    """``CLIPTextModel``: the pooled text."""
+    tokenizer: Any
+    """For ``text_encoder``."""
+    text_encoder_2: Any
+    """``T5EncoderModel``: the token sequence."""
+    tokenizer_2: Any
+    """For ``text_encoder_2``; its ``model_max_length`` is the text length."""
+    transformer: Any
+    """``FluxTransformer2DModel``."""
+
+    def models(self) -> tuple[torch.nn.Module, ...]:
+        """Everything with weights."""
+        return self.transformer, self.vae, self.text_encoder, self.text_encoder_2
+
+
+def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> FluxKontextParts:
+    """Loads all parts, frozen and in evaluation mode.
+
+    Raises:
+        WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
+    """
+    source, where = _resolve(weights, revision)
+    options = {"revision": revision} if revision is not None and where == "hub" else {}
+    try:
+        parts = _read_parts(source, dtype, options)
+    except Exception as error:
+        if not isinstance(error, FAULTS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
+            raise
+        raise _fault(weights, where, error) from error
+    _check_parts(weights, parts)
+    for model in parts.models():
+        model.requires_grad_(False).eval()
+    return parts
+
+
+_LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "httpx2", "requests")
+
+
+def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str]) -> FluxKontextParts:
+    from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+    from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
+
+    vae_config = AutoencoderKL.load_config(source, subfolder="vae", **options)
+    vae_class = AutoencoderTiny if vae_config.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
+    weights: dict[str, Any] = {"torch_dtype": dtype, **options}
+    return FluxKontextParts(
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler", **options),
+        vae=vae_class.from_pretrained(source, subfolder="vae", **weights),
+        text_encoder=CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=dtype, **options),
+        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
+        text_encoder_2=T5EncoderModel.from_pretrained(source, subfolder="text_encoder_2", dtype=dtype, **options),
+        tokenizer_2=AutoTokenizer.from_pretrained(source, subfolder="tokenizer_2", **options),
+        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights),
+    )
+
+
+def _resolve(weights: str, revision: str | None) -> tuple[str, str]:
+    """(folder or hub id, ``folder`` or ``hub``), after the cheap checks."""
+    folder = pocket_folder() if weights == POCKET else Path(weights).expanduser()
+    if weights == POCKET or folder.is_dir():
+        _check_folder(folder, weights)
+        return str(folder), "folder"
+    names_folder = folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") != 1
+    if names_folder or os.sep in weights.replace("/", ""):
+        raise WeightsError(
+            f"backbone.weights: {weights} is not a folder here; expected {POCKET}, a folder that diffusers wrote, "
+            "or a hub id such as black-forest-labs/FLUX.1-Kontext-dev"
+        )
+    _reach_hub(weights, revision)
+    return weights, "hub"
+
+
+def _check_folder(folder: Path, weights: str) -> None:
+    """All parts are there and the index names this architecture."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        shipped = " (the shipped weights are missing from this installation; reinstall it)" if weights == POCKET else ""
+        raise WeightsError(f"backbone.weights: {weights} has no model_index.json{shipped}; expected a diffusers folder")
+    try:
+        family = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"backbone.weights: {weights}/model_index.json is damaged: {error}") from error
+    problems = [
+        Problem(name, "found no such folder, expected one part of the checkpoint", "copy or download it again")
+        for name in FOLDERS
+        if not (folder / name).is_dir()
+    ]
+    if not family.startswith("Flux"):
+        problems.append(
+            Problem("model_index.json", f"found {family}, expected FluxKontextPipeline", "name another base")
+        )
+    if problems:
+        raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
+
+
+def _reach_hub(weights: str, revision: str | None) -> None:
+    """Fetches the small index first, so that gates and networks are reported before gigabytes move."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(weights, "model_index.json", revision=revision)
+    except Exception as error:
+        raise _fault(weights, "hub", error) from error
+
+
+def _fault(weights: str, where: str, error: Exception) -> WeightsError:
+    """The error that names the model and the way out."""
+    local = "or name a local copy with backbone.weights=FOLDER"
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if where == "folder":
+        return WeightsError(f"backbone.weights: {weights} cannot be read ({reason}); copy or download it again")
+    kind = type(error).__name__
+    if "Gated" in kind:
+        return WeightsError(
+            f"backbone.weights: {weights} is gated; accept its licence at https://huggingface.co/{weights}, then run "
+            f"`hf auth login` or set HF_TOKEN (a fine-grained token must allow gated repositories), {local}"
+        )
+    if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"):
+        return WeightsError(
+            f"backbone.weights: the hub has no {weights} that you may read ({kind}); check the name and the revision, "
+            f"for a private or gated one accept its licence at https://huggingface.co/{weights} and run `hf auth login` "
+            f"or set HF_TOKEN, {local}"
+        )
+    return WeightsError(
+        f"backbone.weights: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go online, "
+        f"accept its licence at https://huggingface.co/{weights}, run `hf auth login` or set HF_TOKEN, {local}"
+    )
+
+
+def _check_parts(weights: str, parts: FluxKontextParts) -> None:
+    """The parts fit one another and FLUX.1 Kontext's geometry."""
+    transformer, latents = parts.transformer.config, int(parts.vae.config.latent_channels)
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    wanted = {
+        "vae factor": (factor, 8),
+        "transformer in_channels": (transformer.in_channels, 4 * latents),
+        "transformer joint_attention_dim": (transformer.joint_attention_dim, parts.text_encoder_2.config.d_model),
+        "transformer pooled_projection_dim": (transformer.pooled_projection_dim, parts.text_encoder.config.hidden_size),
+    }
+    problems = [
+        Problem(name, f"found {found}, expected {expected}", "the parts belong to different models")
+        for name, (found, expected) in wanted.items()
+        if found != expected
+    ]
+    if problems:
+        raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: this process's accelerator (``LOCAL_RANK``), else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+
+
+def choose_dtype(config: FluxKontextConfig, device: torch.device) -> torch.dtype:
+    """``auto``: float32 on the CPU, where 16-bit arithmetic is slow, else bfloat16."""
+    if config.dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
+    return torch.float32 if device.type == "cpu" else torch.bfloat16

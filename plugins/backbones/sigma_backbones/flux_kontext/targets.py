@@ -1,0 +1,16 @@
+"""Which linear layers an adapter changes by default; no torch."""
+
+from __future__ import annotations
+
+DOUBLE_TARGETS = ("norm1.linear", "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.2")
+"""In blocks with two streams, the image's stream alone: the text's layers have other names (``norm1_context`` ...)."""
+SINGLE_TARGETS = ("norm.linear", "attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+"""In blocks with one stream."""
+OUTER_TARGETS = ("x_embedder",)
+"""Outside the blocks: the embedding of image tokens."""
+DEFAULT_TARGETS = (
+    *OUTER_TARGETS,
+    *(f"transformer_blocks.*.{name}" for name in DOUBLE_TARGETS),
+    *(f"single_transformer_blocks.*.{name}" for name in SINGLE_TARGETS),
+)
+"""OminiControl's list, the paper's lineage (method.md 6): 463.6 M parameters at rank 128 on FLUX.1 Kontext [dev]."""

@@ -1,0 +1,1 @@
+"""Data sources: ``toybox``, a procedural world with exact annotations."""

@@ -1,0 +1,23 @@
+"""Registers the data sources of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sigma_datasources.toybox.config import MOST_SUBJECTS, ToyboxConfig
+from sigma_framework import DataSourceSpec, hookimpl
+
+SIGMA_PLUGIN_API = 1
+
+
+@hookimpl
+def sigma_register_datasources() -> Iterable[DataSourceSpec]:
+    """The renderer is imported only when a recipe uses it."""
+    yield DataSourceSpec(
+        name="toybox",
+        config=ToyboxConfig,
+        factory="sigma_datasources.toybox.source:ToyboxSource",
+        summary="textured solids on a ground plane, rendered on the fly with exact annotations",
+        min_subjects=1,
+        max_subjects=MOST_SUBJECTS,
+    )

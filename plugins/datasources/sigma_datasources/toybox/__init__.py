@@ -1,0 +1,1 @@
+"""A procedural world: textured solids with shadows on a ground plane, seen by a pinhole camera."""

@@ -1,0 +1,1 @@
+"""Sampling loops: ``generate`` and ``blended_insertion``."""

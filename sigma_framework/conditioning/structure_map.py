@@ -1,0 +1,151 @@
+"""Channel 2 of ``I^C``: inverse depth of what is nearest, mapped to 26..255 (section 3.4; the formula is ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigma_framework.errors import Problem, SceneError
+from sigma_framework.types import ControlLayer, DepthRaster
+
+FLOOR = 26
+"""Value of the farthest subject pixel: apart from the background's 0."""
+SPAN = 229
+"""FLOOR + SPAN = 255, the nearest pixel."""
+
+_FloatArray = NDArray[np.float64]
+
+
+def draw_layers(
+    channel: NDArray[np.uint8],
+    layers: Sequence[ControlLayer],
+    names: Sequence[str],
+    windows: Sequence[tuple[slice, slice]],
+) -> tuple[float, float] | None:
+    """Writes ``26 + rint(229 (d - min) / (max - min))`` over the pixels with depth, d = 1 / z of the nearest subject.
+
+    Returns:
+        min and max of d; None when no layer has depth.
+
+    Raises:
+        SceneError: depth that is not finite and positive, or relative depth mixed with metres.
+    """
+    with_depth = [index for index, layer in enumerate(layers) if layer.depth is not None]
+    if not with_depth:
+        return None
+    problems = _check_mixing(layers, names, with_depth)
+    if problems:
+        raise SceneError("layout", problems)
+    to_metric = any(is_scaled(layers[index]) for index in with_depth)
+    outer = _union([windows[index] for index in with_depth])
+    nearest = np.full((outer[0].stop - outer[0].start, outer[1].stop - outer[1].start), -1.0)
+    for index in with_depth:
+        window = windows[index]
+        inverse = _inverse_depth(layers[index], window, to_metric)
+        region = layers[index].region[window]
+        fault = _find_fault(inverse, region, allow_zero=not is_scaled(layers[index]))
+        if fault:
+            problems.append(Problem(f"subjects[{index}] ({names[index]})", fault))
+        view = nearest[_shifted(window, outer)]
+        np.maximum(view, inverse, out=view, where=region)
+    if problems:
+        raise SceneError("layout", problems)
+    given = nearest >= 0
+    limits = (float(np.min(nearest, where=given, initial=np.inf)), float(nearest.max()))
+    channel[outer] = _map(nearest, given, limits)
+    return limits
+
+
+def draw_scene(
+    channel: NDArray[np.uint8], structure: NDArray[np.uint8] | DepthRaster, limits: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Writes the depth of a whole scene (Table 3): 8 bits as they are, metres through the same mapping.
+
+    Pixels that are not finite and positive count as not given and stay 0. What lies outside ``limits`` is clipped.
+    """
+    if not isinstance(structure, DepthRaster):
+        if structure.shape != channel.shape:
+            raise SceneError("layout", [Problem("structure", f"shape {structure.shape}, expected {channel.shape}")])
+        channel[...] = structure
+        return None
+    values = structure.values.astype(np.float64)
+    if values.shape != channel.shape:
+        raise SceneError("layout", [Problem("structure", f"shape {values.shape}, expected {channel.shape}")])
+    given = np.isfinite(values) & (values > 0)
+    if not given.any():
+        raise SceneError("layout", [Problem("structure", "holds no finite positive depth")])
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=given)
+    if structure.kind == "disparity":
+        inverse = np.where(given, values, 0.0)
+    if limits is None:
+        limits = (float(inverse[given].min()), float(inverse[given].max()))
+    channel[...] = _map(np.clip(inverse, *limits), given, limits)
+    return limits
+
+
+def is_scaled(layer: ControlLayer) -> bool:
+    """Whether the layer's depth is in metres, or can be brought to them."""
+    return layer.depth_kind == "metric" or (layer.near_metres is not None and layer.far_metres is not None)
+
+
+def _check_mixing(layers: Sequence[ControlLayer], names: Sequence[str], with_depth: Sequence[int]) -> list[Problem]:
+    """Relative depth has no common scale with metres: an order between the two would be invented."""
+    unscaled = [index for index in with_depth if not is_scaled(layers[index])]
+    if len(unscaled) == len(with_depth):
+        return []
+    scaled = ", ".join(names[index] for index in with_depth if index not in unscaled)
+    what = f"relative depth (disparity) without near and far cannot be mixed with depth in metres ({scaled})"
+    remedy = "give near and far in metres, or depth_kind: metric_m or metric_mm"
+    return [Problem(f"subjects[{index}] ({names[index]})", what, remedy) for index in unscaled]
+
+
+def _inverse_depth(layer: ControlLayer, window: tuple[slice, slice], to_metric: bool) -> _FloatArray:
+    assert layer.depth is not None
+    values = layer.depth[window].astype(np.float64)
+    if layer.depth_kind == "metric":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 1.0 / values
+    return _scale_disparity(values, layer, layer.region[window]) if to_metric else values
+
+
+def _scale_disparity(values: _FloatArray, layer: ControlLayer, region: NDArray[np.bool_]) -> _FloatArray:
+    """Relative inverse depth -> 1 / metres: linear between 1 / far and 1 / near over the region."""
+    assert layer.near_metres is not None and layer.far_metres is not None
+    low = float(np.min(values, where=region, initial=np.inf))
+    high = float(np.max(values, where=region, initial=-np.inf))
+    far, near = 1.0 / layer.far_metres, 1.0 / layer.near_metres
+    if not high > low:
+        return np.full_like(values, near) if high == low else values  # NaN stays, to be found
+    return far + (values - low) / (high - low) * (near - far)
+
+
+def _find_fault(inverse: _FloatArray, region: NDArray[np.bool_], *, allow_zero: bool) -> str:
+    """Says when inverse depth is not usable; zero is infinitely far, which only relative depth may be."""
+    low = np.min(inverse, where=region, initial=np.inf)
+    high = np.max(inverse, where=region, initial=-np.inf)
+    if np.isfinite(low) and np.isfinite(high) and (low > 0 or (allow_zero and low == 0)):
+        return ""
+    good = np.isfinite(inverse) & ((inverse >= 0) if allow_zero else (inverse > 0)) & region
+    bad = 1 - np.count_nonzero(good) / np.count_nonzero(region)
+    return f"its depth is not finite and positive on {bad:.0%} of its region"
+
+
+def _map(inverse: _FloatArray, given: NDArray[np.bool_], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    low, high = limits
+    if high <= low:
+        return np.where(given, np.uint8(FLOOR + SPAN), np.uint8(0))
+    levels = FLOOR + np.rint(SPAN * (inverse - low) / (high - low))
+    return np.where(given, levels, 0.0).astype(np.uint8)
+
+
+def _union(windows: Sequence[tuple[slice, slice]]) -> tuple[slice, slice]:
+    rows = slice(min(rows.start for rows, _ in windows), max(rows.stop for rows, _ in windows))
+    return rows, slice(min(columns.start for _, columns in windows), max(columns.stop for _, columns in windows))
+
+
+def _shifted(window: tuple[slice, slice], outer: tuple[slice, slice]) -> tuple[slice, slice]:
+    rows, columns = window
+    top, left = outer[0].start, outer[1].start
+    return slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)

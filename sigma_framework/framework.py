@@ -1,0 +1,380 @@
+"""``Framework``: a recipe, its plugins, and the things one does with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigma_framework.errors import PluginError, RunError, SceneError
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.progress import Progress, Silent
+from sigma_framework.recipe import LoadedRecipe, Recipe, check_recipe, disabled_plugins, load_recipe, load_variant
+from sigma_framework.recipe.build import (
+    build_annotators,
+    build_backbone,
+    build_control,
+    build_datasources,
+    build_metrics,
+    build_named_control,
+    control_specs,
+)
+from sigma_framework.recipe.explain import explain
+from sigma_framework.recipe.recall import recalled_settings
+from sigma_framework.scene import ResolvedScene, Scene, Subject
+from sigma_framework.specs import BackboneSpec, SamplerSpec
+
+if TYPE_CHECKING:
+    from sigma_framework.generation import ImageMaker, StepCallback
+    from sigma_framework.protocols import Backbone, ControlEncoder
+    from sigma_framework.training.run import TrainingOutcome
+    from sigma_framework.types import OnStep, Result
+
+SceneLike = Scene | str | os.PathLike[str] | Mapping[str, Any]
+
+
+class Framework:
+    """Runs a checked recipe.
+
+    Attributes:
+        recipe: the recipe, typed and complete.
+        host: the plugins it was checked against.
+        run_folder: where this recipe writes.
+        progress: where progress is reported; silent unless replaced.
+    """
+
+    def __init__(self, recipe: Recipe, host: PluginHost, loaded: LoadedRecipe, run_folder: Path | None = None) -> None:
+        self.recipe, self.host, self.loaded = recipe, host, loaded
+        self.run_folder = run_folder or recipe.run_folder
+        self.progress: Progress = Silent()
+
+    @classmethod
+    def load(
+        cls,
+        recipe: str | os.PathLike[str] | Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        allow_env: Sequence[str] = (),
+    ) -> Framework:
+        """Reads and checks a recipe; nothing heavy is imported and no weights are loaded yet.
+
+        Args:
+            recipe: path, name of a shipped recipe, or a mapping.
+            overrides: ``key.path=value``; later ones win.
+            allow_env: environment variables that ``${env:NAME}`` may read.
+
+        Raises:
+            RecipeError: with every problem found.
+            PluginError: strict mode, and a plugin is broken.
+        """
+        argument = recipe if isinstance(recipe, Mapping) else Path(recipe)
+        loaded = load_recipe(argument, overrides, allow_env)
+        if recalled := recalled_settings(loaded):
+            loaded = load_recipe(argument, [*recalled, *overrides], allow_env)
+        host = PluginHost.discover(disabled_plugins(loaded))
+        return cls(check_recipe(loaded, host), host, loaded)
+
+    def check(self) -> None:
+        """Resolves the recipe's scene too, if it names one, with all its files.
+
+        Raises:
+            SceneError: with every problem found.
+        """
+        if self.recipe.task in ("generate", "insert") and self.recipe.scene is not None:
+            self._resolved(self._scene_of_recipe())
+
+    def explain(self) -> Mapping[str, Any]:
+        """What would run: components, stages, tokens, parameters, memory, licences; without torch."""
+        return explain(self.recipe, self.host)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone with the recipe's adapters, built when first asked for."""
+        backbone = build_backbone(self.recipe, self.host)
+        if self.recipe.task != "train":
+            for name, adapter in self.recipe.adapters.items():
+                backbone.load_adapter(Path(adapter.path), name, adapter.weight)
+        return backbone
+
+    def generate(
+        self,
+        scene: SceneLike | None = None,
+        *,
+        prompt: str | None = None,
+        subjects: Sequence[Subject | Mapping[str, Any]] | None = None,
+        size: tuple[int, int] | None = None,
+        seed: int | None = None,
+        images: int | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        save: bool = False,
+        **more: Any,
+    ) -> Result:
+        """Makes images of a scene.
+
+        Args:
+            scene: a ``Scene``, a file, or a mapping; or give its parts by keyword.
+            prompt: what is around the subjects (or the whole picture with ``prompt_kind="full"``).
+            subjects: in paste order.
+            size: width, height in pixels.
+            seed: image k uses seed + k; the recipe's ``run.seed`` by default.
+            images: how many; the recipe's ``images`` by default.
+            callback_on_step_end: ``(framework, step, t, {"latents": (b, l, d)}) -> dict``; may replace the latents.
+            save: write images, condition images and inputs into the run folder.
+            more: further keys of a scene: ``prompt_kind``, ``background``, ``camera``, ``structure``.
+
+        Raises:
+            SceneError: with every problem found; nothing is written.
+        """
+        parts = {"prompt": prompt, "subjects": subjects, "size": size, **more}
+        return self._make(self._scene_of(scene, parts), seed, images, callback_on_step_end, save)
+
+    def insert(
+        self,
+        scene: SceneLike | None = None,
+        *,
+        background: Any = None,
+        seed: int | None = None,
+        images: int | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        save: bool = False,
+        **parts: Any,
+    ) -> Result:
+        """Puts a scene's subjects into a photograph in one loop; as ``generate`` otherwise.
+
+        Args:
+            background: the photograph (file, PIL image or array); the scene's own by default.
+
+        Raises:
+            SceneError: no photograph, or any problem of the scene.
+        """
+        if scene is None and background is not None:
+            parts["background"] = background
+        found = self._scene_of(scene, parts)
+        if background is not None:
+            found = found.with_background(background)
+        if found.background is None:
+            raise SceneError(
+                f"{found.origin}: insertion needs a photograph; give the scene a `background`, or background=FILE"
+            )
+        return self._make(found, seed, images, callback_on_step_end, save, inserting=True)
+
+    def train(self, fresh: bool = False, allow: Sequence[str] = ()) -> TrainingOutcome:
+        """Trains to the end of the curriculum, going on where an earlier run of this folder stopped.
+
+        Args:
+            fresh: set an earlier run aside (``<run.dir>.1``) and start anew.
+            allow: keys in which the recipe may differ from the run that is resumed.
+
+        Raises:
+            RunError: the folder holds a run of another recipe; names the differing keys.
+            RunInterrupted: a signal came; the state is saved.
+        """
+        from sigma_framework.training.launch import train_recipe
+
+        return train_recipe(self.recipe, self.host, self.run_folder, fresh, allow, self.progress)
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Generates and measures; writes ``results.csv``, ``results.md``, ``report.html``; returns the means."""
+        from sigma_framework.evaluation import Evaluation, run_evaluation
+
+        recipe = self.recipe
+        source = recipe.evaluate.source or next(iter(recipe.datasources))
+        named = [recipe.evaluate.control] if recipe.evaluate.control else self._drawn_controls()
+        controls = dict(build_named_control(recipe, self.host, name) for name in named)
+        work = Evaluation(
+            maker=self._maker(self._sampler_spec(inserting=False), controls),
+            control_specs=control_specs(recipe, self.host),
+            size_multiple=self._size_multiple,
+            source=build_datasources(recipe, self.host)[source],
+            scenes=recipe.evaluate.scenes,
+            subjects=recipe.evaluate.subjects,
+            controls=tuple(controls),
+            metrics=build_metrics(recipe, self.host),
+            seed=recipe.run.seed,
+        )
+        self._write_record()
+        return run_evaluation(work, self.run_folder, self.progress)
+
+    def build(self) -> Mapping[str, int]:
+        """Makes a data set in the run folder's ``shards/``; returns counts."""
+        from sigma_framework.dataset_build import Build, run_build
+
+        recipe = self.recipe
+        source = recipe.build.source or next(iter(recipe.datasources))
+        work = Build(
+            source=build_datasources(recipe, self.host)[source],
+            annotators=build_annotators(recipe, self.host),
+            count=recipe.build.count,
+            seed=recipe.run.seed,
+        )
+        self._write_record()
+        return run_build(work, self.run_folder, self.progress)
+
+    def run(self, fresh: bool = False, allow: Sequence[str] = ()) -> list[str]:
+        """Runs the recipe's task in its run folder; returns lines that say what was made and where."""
+        tasks: dict[str, Callable[[], list[str]]] = {
+            "train": lambda: self._run_training(fresh, allow),
+            "generate": lambda: self._run_images(fresh, self.generate),
+            "insert": lambda: self._run_images(fresh, self.insert),
+            "evaluate": lambda: self._run_counted(fresh, self.evaluate, "results.md"),
+            "build": lambda: self._run_counted(fresh, self.build, "shards"),
+            "sweep": lambda: self._run_sweep(fresh),
+        }
+        if self.recipe.task not in tasks:
+            raise RunError(f"task: {self.recipe.task} is not part of this version; tasks: {', '.join(tasks)}")
+        return tasks[self.recipe.task]()
+
+    def _run_images(self, fresh: bool, make: Callable[..., Result]) -> list[str]:
+        self._set_aside(fresh)
+        result = make(save=True)
+        return [f"wrote {path}" for path in result.paths] + [f"warning: {text}" for text in result.warnings]
+
+    def _run_training(self, fresh: bool, allow: Sequence[str]) -> list[str]:
+        outcome = self.train(fresh, allow)
+        lines = [
+            f"{stage}: validation loss {begin:.4f} -> {end:.4f} ({100 * (end / begin - 1):+.1f} %)"
+            for stage, begin, end in outcome.validation
+            if begin == begin and end == end  # NaN: this process did not see the stage
+        ]
+        return [*lines, f"{outcome.steps} steps; weights in {outcome.weights}; curves and grids in {self.run_folder}"]
+
+    def _run_counted(self, fresh: bool, work: Callable[[], Mapping[str, float]], made: str) -> list[str]:
+        self._set_aside(fresh)
+        if (self.run_folder / made).exists():
+            return [f"{self.run_folder} holds {made} of an earlier run; --fresh starts anew"]
+        return [*(f"{name}: {value:.5g}" for name, value in work().items()), f"wrote {self.run_folder / made}"]
+
+    def _run_sweep(self, fresh: bool) -> list[str]:
+        """Every variant in its own folder, then one table of their numbers."""
+        from sigma_framework.sweep import run_sweep
+
+        self._set_aside(fresh)
+        variants = {name: self._variant(name) for name in self.recipe.sweep.variants}
+        lines = run_sweep({name: one.evaluate for name, one in variants.items()}, self.run_folder)
+        return [*lines, f"wrote {self.run_folder / 'results.md'}"]
+
+    def _variant(self, name: str) -> Framework:
+        """One variant of a sweep as an evaluation of its own, writing below this one's run folder."""
+        loaded = load_variant(self.loaded, name)
+        data = {**{key: value for key, value in loaded.data.items() if key != "sweep"}, "task": "evaluate"}
+        loaded = replace(loaded, data=data)
+        other = Framework(check_recipe(loaded, self.host), self.host, loaded, self.run_folder / name)
+        other.progress = self.progress
+        return other
+
+    def _set_aside(self, fresh: bool) -> None:
+        from sigma_framework.run_folder import set_aside
+
+        if fresh and (kept := set_aside(self.run_folder)) is not None:
+            self.progress.note(f"the earlier run is kept in {kept}")
+
+    def _make(
+        self,
+        scene: Scene,
+        seed: int | None,
+        images: int | None,
+        callback: StepCallback | None,
+        save: bool,
+        inserting: bool = False,
+    ) -> Result:
+        """The road from a scene to a result, and to files when they are wanted."""
+        from sigma_framework.generation import write_result
+
+        resolved = self._resolved(scene)
+        kinds = {subject.control for subject in resolved.subjects}
+        controls = {kind: build_control(self.recipe, self.host, kind) for kind in sorted(kinds)}
+        maker = self._maker(self._sampler_spec(inserting), controls)
+        first = self.recipe.run.seed if seed is None else seed
+        count = self.recipe.images if images is None else images
+        seeds = [first + number for number in range(count)]
+        result = maker.make(resolved, seeds, self._on_step(callback), self.progress)
+        if not save:
+            return result
+        self._write_record()
+        return write_result(result, self.run_folder, self.recipe.plain(), self._versions)
+
+    def _maker(self, spec: SamplerSpec, controls: Mapping[str, ControlEncoder]) -> ImageMaker:
+        from sigma_framework.generation import ImageMaker
+
+        recipe, block = self.recipe, self.recipe.require_sampler()
+        own = block.component.spec is spec
+        component = block.component if own else self.host.resolve("sampler", spec.name)
+        return ImageMaker(
+            backbone=self.backbone,
+            sampler=self.host.make(component, block.config if own else spec.config()),
+            needs=spec.needs,
+            controls=controls,
+            identity_size=recipe.conditioning.identity_size,
+            identity_padding=recipe.conditioning.identity_padding,
+            steps=block.steps,
+            guidance=block.guidance if self.backbone.guidance_embedded else None,
+            true_cfg=block.true_cfg,
+            negative_prompt=block.negative_prompt,
+            facts={"sampler": spec.name, "adapters": {n: a.weight for n, a in recipe.adapters.items()}},
+        )
+
+    def _sampler_spec(self, inserting: bool) -> SamplerSpec:
+        """The recipe's sampler; for insertion with a recipe made for generation, one that keeps a background.
+
+        Raises:
+            PluginError: no registered sampler keeps a background.
+        """
+        spec = self.recipe.require_sampler().component.spec
+        assert isinstance(spec, SamplerSpec)
+        if not inserting or "background" in spec.needs:
+            return spec
+        for other in self.host.specs("sampler").values():
+            if isinstance(other, SamplerSpec) and "background" in other.needs:
+                return other
+        raise PluginError("no registered sampler keeps a background; write `sampler: {type: ...}` of one that does")
+
+    def _drawn_controls(self) -> list[str]:
+        """What an evaluation that names no control draws from: the granularities of training."""
+        blocks = self.recipe.granularities.values()
+        return [block.control for block in blocks if block.control is not None and block.weight > 0]
+
+    def _on_step(self, callback: StepCallback | None) -> OnStep | None:
+        if callback is None:
+            return None
+        return lambda step, t, tensors: callback(self, step, t, tensors)
+
+    def _scene_of(self, scene: SceneLike | None, parts: Mapping[str, Any]) -> Scene:
+        """The scene that was given, whole or by its parts, or the recipe's."""
+        given = {key: value for key, value in parts.items() if value is not None}
+        if scene is not None:
+            if given:
+                raise SceneError(f"found a scene and also {', '.join(sorted(given))}; give one or the other")
+            return Scene.load(scene)
+        if given:
+            subjects = [one if isinstance(one, Subject) else Subject(**one) for one in given.pop("subjects", ())]
+            return Scene(subjects=tuple(subjects), **given)
+        return self._scene_of_recipe()
+
+    def _scene_of_recipe(self) -> Scene:
+        if self.recipe.scene is None:
+            raise SceneError(f"{self.loaded.label}: no scene; write scene=FILE, e.g. scene=examples/scenes/mixed.yaml")
+        scene = Scene.load(self.recipe.scene)
+        return scene if self.recipe.background is None else scene.with_background(self.recipe.background)
+
+    def _resolved(self, scene: Scene) -> ResolvedScene:
+        return scene.resolve(control_specs(self.recipe, self.host), self._size_multiple)
+
+    @property
+    def _size_multiple(self) -> int:
+        spec = self.recipe.require_backbone().component.spec
+        assert isinstance(spec, BackboneSpec)
+        return spec.size_multiple
+
+    @property
+    def _versions(self) -> dict[str, str]:
+        from sigma_framework.run_folder import versions
+
+        used = {(one.provider.distribution, one.provider.version) for one in self.host.components()}
+        return versions(sorted(used))
+
+    def _write_record(self) -> None:
+        from sigma_framework.run_folder import write_record
+
+        write_record(self.run_folder, self.recipe.plain(), self._versions)

@@ -1,0 +1,214 @@
+"""From a scene to images: controls, condition images, tokens, sampler, files.
+
+Training takes the same road from layers to tokens; a control image is made by the same lines of code in both.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sigma_framework.conditioning.control_image import ComposedControl
+from sigma_framework.conditioning.identity_image import stack
+from sigma_framework.conditioning.insertion_region import insertion_region
+from sigma_framework.conditioning.layout_picture import draw_layout
+from sigma_framework.conditioning.prompts import render_prompt
+from sigma_framework.conditioning.scene_layers import compose_scene, identity_blocks
+from sigma_framework.errors import WeightsError
+from sigma_framework.progress import Progress, Silent
+from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
+from sigma_framework.run_folder import next_number
+from sigma_framework.scene import ResolvedScene
+from sigma_framework.types import ControlImages, FloatMap, OnStep, Result, RgbImage, SampleRequest
+
+StepCallback = Callable[[Any, int, float, dict[str, Any]], "Mapping[str, Any] | None"]
+"""``callback_on_step_end(framework, step, timestep, {"latents": ...}) -> dict``, as in diffusers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMaker:
+    """The built components of a generate or insert recipe, and its numbers."""
+
+    backbone: Backbone
+    """With its adapters loaded."""
+    sampler: Sampler
+    """The recipe's sampler."""
+    needs: frozenset[str]
+    """What the sampler's spec says it needs, e.g. ``background``."""
+    controls: Mapping[str, ControlEncoder]
+    """Encoders by registered control type."""
+    identity_size: int
+    """Side of an identity block, pixels."""
+    identity_padding: float
+    """Side of the block over the longer side of a cut-out subject."""
+    steps: int
+    """Denoising steps."""
+    guidance: float | None
+    """Distilled guidance."""
+    true_cfg: float
+    """Classifier-free guidance scale; 1.0 is off."""
+    negative_prompt: str = ""
+    """Read when ``true_cfg`` is on."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What to record in the result: versions, adapters."""
+
+    def make(
+        self,
+        scene: Scene,
+        resolved: ResolvedScene,
+        seeds: Sequence[int],
+        on_step: OnStep | None,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Makes one image per seed, all in one batch.
+
+        Raises:
+            SceneError: a control makes no sense on the canvas; the problem names the subject.
+            WeightsError: the result holds NaN or Inf.
+        """
+        show = progress or Silent()
+        controls, composed = condition_scene(resolved, self.controls, self.identity_size, self.identity_padding)
+        count = len(seeds)
+        region = insertion_region(controls.regions) if "background" in self.needs else None
+        request = self._request(resolved, controls, region, seeds)
+        began = time.perf_counter()
+        show.begin(f"{count} image{'s' if count > 1 else ''}", self.steps)
+        made = self.sampler.sample(self.backbone, request, _reporting(on_step, show))
+        show.finish()
+        seconds = time.perf_counter() - began
+        if not bool(torch.isfinite(made).all()):
+            raise WeightsError(
+                "the image holds NaN or Inf: the weights or an adapter are damaged, or do not fit this base"
+            )
+        pictures = [picture_of(image) for image in made]
+        if region is not None and resolved.background is not None:
+            pictures = [keep_photograph(picture, resolved.background, region) for picture in pictures]
+        return Result(
+            images=tuple(Image.fromarray(picture) for picture in pictures),
+            controls=controls,
+            scene=resolved.scene.with_structure_range(composed.structure_range),
+            seeds=tuple(seeds),
+            region=region,
+            warnings=(*resolved.warnings, *composed.warnings),
+            seconds=seconds,
+            facts={"steps": self.steps, "guidance": self.guidance, "true_cfg": self.true_cfg, **self.facts},
+        )
+
+    def _request(
+        self,
+        scene: Scene,
+        resolved: ResolvedScene,
+        controls: ControlImages,
+        region: FloatMap | None,
+        seeds: Sequence[int],
+    ) -> SampleRequest:
+        """Encodes prompt and condition images once; the batch shares them."""
+        count = len(seeds)
+        prompt = render_prompt(resolved.scene.prompt, resolved.scene.prompt_kind)
+        with torch.no_grad():
+            text = self.backbone.encode_prompt([prompt] * count)
+            negative = self.backbone.encode_prompt([self.negative_prompt] * count) if self.true_cfg != 1.0 else None
+            identity = self.backbone.encode_image(image_tensor([controls.identity] * count), "identity")
+            spatial = self.backbone.encode_image(image_tensor([controls.spatial] * count), "spatial")
+        background = image_tensor([resolved.background] * count) if resolved.background is not None else None
+        return SampleRequest(
+            text=text,
+            negative_text=negative,
+            conditions=(identity, spatial),
+            size_hw=resolved.canvas.size_hw,
+            steps=self.steps,
+            guidance=self.guidance,
+            true_cfg=self.true_cfg,
+            generators=tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds),
+            background=background,
+            region=None if region is None else torch.from_numpy((region > 0).astype(np.float32)),
+        )
+
+
+def condition_scene(
+    resolved: ResolvedScene, controls: Mapping[str, ControlEncoder], identity_size: int, identity_padding: float
+) -> tuple[ControlImages, ComposedControl]:
+    """``I^C``, ``I^S`` and the layout preview of a scene, and what was found while composing (sections 3.3, 3.4).
+
+    Raises:
+        SceneError: every control that makes no sense on this canvas, together.
+    """
+    composed = compose_scene(resolved, controls)
+    names = [subject.name for subject in resolved.subjects]
+    images = ControlImages(
+        spatial=composed.spatial,
+        identity=stack(identity_blocks(resolved, identity_size, identity_padding)),
+        regions=composed.regions,
+        layout=draw_layout(composed.regions, names, resolved.background),
+    )
+    return images, composed
+
+
+def image_tensor(images: Sequence[RgbImage]) -> torch.Tensor:
+    """(H, W, 3) uint8 pictures of one size -> (b, 3, H, W) float32 in [-1, 1]."""
+    stacked = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+    return torch.from_numpy(stacked).float() / 127.5 - 1
+
+
+def picture_of(image: torch.Tensor) -> RgbImage:
+    """(3, h, w) in [-1, 1] -> (h, w, 3) uint8, rounded to the nearest level."""
+    levels = ((image.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return levels.permute(1, 2, 0).numpy()
+
+
+def keep_photograph(picture: RgbImage, photograph: RgbImage, region: FloatMap) -> RgbImage:
+    """Mixes by ``region``; where it is 0 the photograph's pixels stay exactly."""
+    share = region[..., None]
+    mixed = np.rint(share * picture + (1 - share) * photograph).astype(np.uint8)
+    return np.where(share > 0, mixed, photograph)
+
+
+def write_result(result: Result, folder: Path, recipe: Mapping[str, Any], used: Mapping[str, str]) -> Result:
+    """Writes images, layout and condition images under the next free numbers; each PNG carries its scene.
+
+    The scene's input files are copied to ``folder/inputs`` by content hash, so that a PNG in its run folder is a
+    scene again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = result.scene.copy_inputs(folder)
+    document = json.dumps(scene.to_document())
+    first, written = next_number(folder), []
+    for offset, (image, seed) in enumerate(zip(result.images, result.seeds, strict=True)):
+        stem = folder / f"{first + offset:04d}"
+        for name, picture in (
+            ("layout", result.controls.layout),
+            ("spatial", result.controls.spatial),
+            ("identity", result.controls.identity),
+        ):
+            Image.fromarray(picture).save(f"{stem}.{name}.png")
+        image.save(f"{stem}.png", pnginfo=_png_text(document, seed, recipe, used))
+        written.append(f"{stem}.png")
+    return replace(result, paths=tuple(written))
+
+
+def _png_text(document: str, seed: int, recipe: Mapping[str, Any], used: Mapping[str, str]) -> PngInfo:
+    info = PngInfo()
+    info.add_itxt("sigma.scene", document)
+    info.add_itxt("sigma.seed", str(seed))
+    info.add_itxt("sigma.recipe", json.dumps(recipe))
+    info.add_itxt("sigma.versions", json.dumps(dict(used)))
+    return info
+
+
+def _reporting(on_step: OnStep | None, progress: Progress) -> OnStep:
+    """Progress after each step, then the caller's own callback."""
+
+    def report(step: int, t: float, tensors: dict[str, Any]) -> Mapping[str, Any] | None:
+        progress.advance()
+        return on_step(step, t, tensors) if on_step is not None else None
+
+    return report

@@ -1,0 +1,96 @@
+"""A checked recipe -> built components. Here, and only here, a recipe's heavy packages are imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sigma_framework.plugin_host import PluginHost, build_with
+from sigma_framework.protocols import Annotator, Backbone, ControlEncoder, DataSource, Metric, Objective, Sampler
+from sigma_framework.recipe.records import Recipe
+from sigma_framework.specs import ControlSpec
+
+
+def build_backbone(recipe: Recipe, host: PluginHost) -> Backbone:
+    """The base model with frozen weights, without adapters."""
+    block = recipe.require_backbone()
+    backbone: Backbone = host.make(block.component, block.config)
+    return backbone
+
+
+def build_sampler(recipe: Recipe, host: PluginHost) -> Sampler:
+    """The sampling loop."""
+    block = recipe.require_sampler()
+    sampler: Sampler = host.make(block.component, block.config)
+    return sampler
+
+
+def build_objective(recipe: Recipe, host: PluginHost) -> Objective:
+    """The backbone's own training objective that the recipe names; not for ``adapter``, which is the core's."""
+    block, objective = recipe.require_backbone(), recipe.objective
+    assert objective.spec is not None
+    built: Objective = build_with(
+        objective.spec.load_factory, block.component, block.config, objective.options, recipe.run.seed
+    )
+    return built
+
+
+def build_datasources(recipe: Recipe, host: PluginHost) -> dict[str, DataSource]:
+    """Every source by its local name."""
+    return {name: host.make(block.component, block.config) for name, block in recipe.datasources.items()}
+
+
+def build_metrics(recipe: Recipe, host: PluginHost) -> dict[str, Metric]:
+    """Every measure by its local name."""
+    return {name: host.make(block.component, block.config) for name, block in recipe.metrics.items()}
+
+
+def build_annotators(recipe: Recipe, host: PluginHost) -> dict[str, Annotator]:
+    """The stages of data making in the order of ``build.stages``."""
+    order = recipe.build.stages if recipe.build.stages is not None else tuple(recipe.annotators)
+    blocks = {name: recipe.annotators[name] for name in order}
+    return {name: host.make(block.component, block.config) for name, block in blocks.items()}
+
+
+def control_specs(recipe: Recipe, host: PluginHost) -> dict[str, ControlSpec]:
+    """What a scene may write as ``control.type``: every registered control that one plugin claims, and those of blocks."""
+    specs = dict(host.specs("control"))
+    specs.update({block.component.name: block.component.spec for block in recipe.controls.values()})
+    return {name: spec for name, spec in specs.items() if isinstance(spec, ControlSpec)}
+
+
+def build_control(recipe: Recipe, host: PluginHost, control: str) -> ControlEncoder:
+    """The encoder of a control type that a scene names, with the options of its block under ``controls``.
+
+    Raises:
+        PluginError: no such control.
+    """
+    block = recipe.control_block(control)
+    component = block.component if block else host.resolve("control", control)
+    config: Any = block.config if block else component.spec.config()
+    encoder: ControlEncoder = host.make(component, config)
+    return encoder
+
+
+def build_granularities(recipe: Recipe, host: PluginHost) -> dict[str, tuple[str, ControlEncoder]]:
+    """(registered control type, encoder) by granularity, for those that are not mixed.
+
+    A granularity names a block under ``controls`` first, a registered control otherwise.
+    """
+    return {
+        name: _named_control(recipe, host, block.control)
+        for name, block in recipe.granularities.items()
+        if block.control is not None
+    }
+
+
+def build_named_control(recipe: Recipe, host: PluginHost, name: str) -> tuple[str, ControlEncoder]:
+    """(registered control type, encoder) of a granularity, a block under ``controls`` or a registered control."""
+    granularity = recipe.granularities.get(name)
+    return _named_control(recipe, host, granularity.control if granularity and granularity.control else name)
+
+
+def _named_control(recipe: Recipe, host: PluginHost, name: str) -> tuple[str, ControlEncoder]:
+    block = recipe.controls.get(name)
+    if block is not None:
+        return block.component.name, host.make(block.component, block.config)
+    return host.resolve("control", name).name, build_control(recipe, host, name)

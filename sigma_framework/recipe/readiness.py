@@ -1,0 +1,87 @@
+"""What ``--check`` looks at besides the recipe itself: the files it names, and its scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sigma_framework.errors import Problem, RecipeError, SceneError
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.recipe.build import control_specs
+from sigma_framework.recipe.check import examine
+from sigma_framework.recipe.load import LoadedRecipe
+from sigma_framework.recipe.records import Recipe
+from sigma_framework.scene import Scene
+from sigma_framework.specs import BackboneSpec, ControlSpec
+
+_SCENE_TASKS = frozenset({"generate", "insert"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """A recipe that can be run."""
+
+    recipe: Recipe
+    """Checked."""
+    size: tuple[int, int] | None
+    """Width and height of its scene, pixels; None without a scene."""
+    subjects: int | None
+    """Subjects of its scene; None without a scene."""
+
+
+def check_readiness(loaded: LoadedRecipe, host: PluginHost) -> Readiness:
+    """Checks the recipe, that local files exist, and the scene; nothing heavy is imported.
+
+    Raises:
+        RecipeError: with the problems of all three together.
+    """
+    examined = examine(loaded, host)
+    problems = list(examined.problems)
+    size, subjects = None, None
+    if examined.recipe is not None:
+        problems += missing_files(examined.recipe)
+    try:
+        size, subjects = _scene_facts(loaded, examined.recipe, host)
+    except SceneError as error:
+        problems += [Problem(_scene_place(problem, error), problem.what, problem.remedy) for problem in error.problems]
+        if not error.problems:
+            problems.append(Problem("scene", error.message))
+    if examined.recipe is None or problems:
+        raise RecipeError(loaded.label, problems)
+    return Readiness(recipe=examined.recipe, size=size, subjects=subjects)
+
+
+def missing_files(recipe: Recipe) -> list[Problem]:
+    """Files and folders that the recipe names and that are not there; the scene's own check reports the scene."""
+    return [
+        Problem(
+            key, f'found "{path}", which does not exist', "paths in a recipe are relative to the file that writes them"
+        )
+        for key, path in recipe.files.items()
+        if not path.exists() and not (key == "scene" and recipe.task in _SCENE_TASKS)
+    ]
+
+
+def _scene_facts(
+    loaded: LoadedRecipe, recipe: Recipe | None, host: PluginHost
+) -> tuple[tuple[int, int] | None, int | None]:
+    """(width, height) and number of subjects of the recipe's scene; also for a recipe with other mistakes."""
+    text = loaded.data.get("scene")
+    if loaded.data.get("task") not in _SCENE_TASKS or not isinstance(text, str):
+        return None, None
+    path = loaded.origin(("scene",)).folder / text
+    controls = {name: spec for name, spec in host.specs("control").items() if isinstance(spec, ControlSpec)}
+    multiple = 1
+    if recipe is not None:
+        controls = control_specs(recipe, host)
+        spec = recipe.backbone.component.spec if recipe.backbone else None
+        multiple = spec.size_multiple if isinstance(spec, BackboneSpec) else 1
+    resolved = Scene.load_resolved(path, controls, multiple)
+    if loaded.data.get("task") == "insert" and resolved.background is None and not loaded.data.get("background"):
+        what = "missing, expected a photograph to insert into"
+        raise SceneError("scene", [Problem("background", what, "give the scene a background, or background=FILE")])
+    return (resolved.canvas.width, resolved.canvas.height), len(resolved.subjects)
+
+
+def _scene_place(problem: Problem, error: SceneError) -> str:
+    name = error.message.rpartition("/")[2]
+    return f"scene {name}: {problem.where}" if problem.where else f"scene {name}"

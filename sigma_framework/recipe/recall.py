@@ -1,0 +1,57 @@
+"""What an image made before says about how it was made, as overrides: a PNG is a scene, a seed and a sampler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sigma_framework.recipe.load import LoadedRecipe
+
+RECALLED = ("sampler", "conditioning", "controls")
+"""Blocks of the embedded recipe that decide the pixels; the base and its adapters stay those of the recipe that runs."""
+
+
+def recalled_settings(loaded: LoadedRecipe) -> list[str]:
+    """``key=value`` texts from the PNG that a recipe names as its scene; none for any other scene.
+
+    The caller lays its own overrides over them, so the command line still sets seed and sampler.
+    """
+    scene = loaded.data.get("scene")
+    if loaded.data.get("task") not in ("generate", "insert") or not isinstance(scene, str):
+        return []
+    path = loaded.origin(("scene",)).folder / scene
+    text = _png_text(path)
+    found = [f"run.seed={text['sigma.seed']}"] if text.get("sigma.seed", "").isdigit() else []
+    embedded = _mapping(text.get("sigma.recipe"))
+    if _mapping(embedded.get("sampler")).get("type") != _mapping(loaded.data.get("sampler")).get("type"):
+        return found
+    for block in RECALLED:
+        for key, value in _mapping(embedded.get(block)).items():
+            if not (block == "controls" and key not in _mapping(loaded.data.get("controls"))):
+                found.append(f"{block}.{key}={json.dumps(value)}")
+    return found
+
+
+def _png_text(path: Path) -> Mapping[str, str]:
+    """Text entries of a PNG; empty for anything else, whose faults the scene's own reading reports."""
+    if path.suffix.lower() != ".png" or not path.is_file():
+        return {}
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return {key: str(value) for key, value in getattr(image, "text", {}).items()}
+    except (OSError, ValueError, SyntaxError):
+        return {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    return value if isinstance(value, Mapping) else {}

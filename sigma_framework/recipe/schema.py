@@ -1,0 +1,295 @@
+"""What a recipe may say: one frozen dataclass per block of the core, with every default and its source.
+
+Options of components are not here: each plugin's spec carries its own schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from sigma_framework.dataclass_schema import Range
+from sigma_framework.specs import Kind
+
+Count = Annotated[int, Range(low=1)]
+Whole = Annotated[int, Range(low=0)]
+Share = Annotated[float, Range(low=0, high=1)]
+Positive = Annotated[float, Range(above=0)]
+Weight = Annotated[float, Range(low=0)]
+Seed = Annotated[int, Range(low=0, high=2**63 - 1)]
+
+Task = Literal["train", "generate", "insert", "evaluate", "build", "sweep", "inspect"]
+
+INTENSITY_STEP = 10
+"""Subject i is drawn with intensity 10 (i + 1) (sections 3.3, 3.4); fixed, an adapter depends on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunBlock:
+    """``run:`` where a run writes, and its randomness."""
+
+    dir: str | None = None
+    """Run folder, relative to the current folder; null is ``runs/<recipe name>``."""
+    seed: Seed = 0
+    """Seed of everything random in the run."""
+    log_every: Count = 10
+    """Steps between two progress lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterBlock:
+    """``adapters.<name>:`` weights that are put onto the backbone."""
+
+    path: str
+    """File or folder of the adapter; a bare word is a name that the backbone knows (``pocket``: the shipped one)."""
+    weight: float = 1.0
+    """Strength; 1.0 as trained, 0.0 off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GranularityBlock:
+    """``granularities.<name>:`` a kind of control that training draws from (section 4.1)."""
+
+    control: str | None = None
+    """Name of a block under ``controls``, or of a registered control; one for all subjects of an example."""
+    mixed: bool = False
+    """Draw a control for each subject from the other granularities instead (A.5 mixes them)."""
+    weight: Weight = 1.0
+    """Relative probability of being drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditioningBlock:
+    """``conditioning:`` how the two condition images and the prompts of training are made."""
+
+    identity_size: Annotated[int, Range(low=16, high=2048)] = 512
+    """Height and width of each identity image, pixels."""
+    identity_padding: Annotated[float, Range(low=1, high=4)] = 1.3
+    """Side of the square identity crop, in sides of the subject's box."""
+    channel_dropout: Share = 0.1
+    """Probability that one of the three channels of the control image is zeroed in training (section 4.1)."""
+    full_prompt_share: Share = 0.5
+    """Share of training prompts that name the subjects (section 4.1)."""
+    text_dropout: Share = 0.0
+    """Probability of an empty prompt in training; the paper names none, 0.1 allows classifier-free guidance."""
+    condition_dropout: Share = 0.0
+    """Probability that both condition images are left out in training; the paper names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectRange:
+    """``stages.<name>.subjects:`` which examples a stage takes."""
+
+    min: Count = 1
+    """Fewest subjects."""
+    max: Count | None = None
+    """Most subjects; null is no limit."""
+
+    def __post_init__(self) -> None:
+        if self.max is not None and self.min > self.max:
+            raise ValueError(f"found min {self.min} and max {self.max}, expected min to be at most max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBlock:
+    """``stages.<name>:`` one step of the curriculum; stages run in the order written (section 4.1)."""
+
+    steps: Count
+    """Optimizer steps."""
+    subjects: SubjectRange = field(default_factory=SubjectRange)
+    """How many subjects its examples have."""
+    datasources: tuple[str, ...] | None = None
+    """Names of blocks under ``datasources``; null is all of them."""
+    optimizer: Literal["keep", "carry_d", "reset"] = "carry_d"
+    """At the start of the stage: keep the optimizer, carry only Prodigy's d over, or start anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerBlock:
+    """``train.optimizer:`` defaults are Prodigy's for diffusion models."""
+
+    type: Literal["prodigy", "adamw"] = "prodigy"
+    """Which optimizer (section 4.1: Prodigy)."""
+    lr: Positive = 1.0
+    """Learning rate; 1.0 for Prodigy, AdamW must be given one (e.g. 1e-4)."""
+    weight_decay: Weight = 0.01
+    """Decoupled weight decay."""
+    d_coef: Positive = 1.0
+    """Prodigy: factor on the estimated step size."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    warmup_steps: Whole = 0
+    """Steps of linear warm-up."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or a cosine down to 0 at the last step."""
+    use_bias_correction: bool = True
+    """Prodigy: Adam's bias correction."""
+    safeguard_warmup: bool = True
+    """Prodigy: leave the learning rate out of d's estimate while it warms up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraBlock:
+    """``train.lora:`` the adapter's shape."""
+
+    rank: Count = 128
+    """Rank (section 4.1)."""
+    alpha: Positive = 128.0
+    """Scale numerator; the effect is alpha / rank (section 4.1: alpha = rank)."""
+    targets: tuple[str, ...] | None = None
+    """Module names to adapt; null is the backbone's list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBlock:
+    """``train:`` how a run learns."""
+
+    objective: str = "adapter"
+    """``adapter``, or an objective that the backbone brings."""
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the backbone's objective; none for ``adapter``."""
+    batch_size: Count = 8
+    """Examples per step over all devices (section 4.1)."""
+    optimizer: OptimizerBlock = field(default_factory=OptimizerBlock)
+    """Optimizer and learning rate schedule."""
+    gradient_clip: Weight = 0.5
+    """Largest gradient norm; 0 switches clipping off."""
+    lora: LoraBlock = field(default_factory=LoraBlock)
+    """The adapter's shape."""
+    guidance: float | None = 1.0
+    """Distilled guidance fed to the backbone in training."""
+    timesteps: Literal["logit_normal", "uniform"] = "logit_normal"
+    """Distribution of t: sigmoid of a normal number, or uniform."""
+    devices: Count = 1
+    """Accelerators, or processes on the CPU."""
+    num_workers: Whole = 0
+    """Data worker processes per device; 0 loads in the training process."""
+    threads: Count | None = None
+    """CPU threads of the training process; null leaves it to torch."""
+    checkpoint_every: Count = 500
+    """Steps between two checkpoints."""
+    grid_every: Whole = 0
+    """Steps between two picture grids; 0 draws none."""
+    validate_every: Whole = 0
+    """Steps between two validation losses; 0 computes none."""
+    validation_scenes: Count = 64
+    """Examples of a validation loss."""
+    validation_batch_size: Count = 16
+    """Examples at once in validation."""
+    init_from: Path | None = None
+    """Adapter file or folder to start from; null starts from an adapter without effect."""
+    subject_loss_weight: Weight = 0.0
+    """Extra weight of the loss on the subjects' pixels; 0 is the paper's plain mean."""
+    time_limit_minutes: Positive | None = None
+    """Save and stop after this many minutes; null is no limit."""
+    grid_scenes: Count = 4
+    """Scenes in a picture grid."""
+    grid_steps: Count = 8
+    """Sampling steps of a picture grid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """``sampler:`` the keys that the core reads; the rest of the block belongs to the sampler's plugin."""
+
+    steps: Count = 28
+    """Denoising steps."""
+    guidance: Weight | None = 3.5
+    """Distilled guidance; ignored by backbones without it."""
+    true_cfg: Annotated[float, Range(low=1)] = 1.0
+    """Classifier-free guidance scale; 1.0 is off."""
+    negative_prompt: str = ""
+    """Prompt to move away from; read when ``true_cfg`` is above 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateBlock:
+    """``evaluate:`` what is generated and measured."""
+
+    scenes: Count = 16
+    """Number of scenes."""
+    subjects: Count | None = None
+    """Take only scenes with this many subjects; null takes all."""
+    control: str | None = None
+    """A granularity, a block under ``controls`` or a registered control; null draws as in training."""
+    source: str | None = None
+    """Name of the block under ``datasources`` that gives the scenes; null is the first."""
+    holdout: str | None = None
+    """Part of the source that training never sees, as the source names it; null takes the source as it is."""
+    batch_size: Count = 4
+    """Images made at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildBlock:
+    """``build:`` making a data set (section 3.1)."""
+
+    count: Count = 8
+    """Records to make."""
+    source: str | None = None
+    """Name of the block under ``datasources`` that gives the records to start from; null is the first."""
+    stages: tuple[str, ...] | None = None
+    """Names of blocks under ``annotators``, in order; null is all of them as written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepBlock:
+    """``sweep:`` several variants of this recipe in one table."""
+
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Per variant, the overrides that make it: dotted key to value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginsBlock:
+    """``plugins:`` which plugins are used."""
+
+    disable: tuple[str, ...] = ()
+    """Distributions or entry points to leave out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopLevel:
+    """The keys of a recipe that are neither blocks nor maps of components."""
+
+    task: Task
+    """What the recipe does when it is run."""
+    scene: Path | None = None
+    """Scene file, or a PNG made by this framework, for ``generate`` and ``insert``; a Python call may give it instead."""
+    background: Path | None = None
+    """Photograph to insert into; null takes the scene's own."""
+    source: str | None = None
+    """Name of the block under ``datasources`` to read where ``evaluate.source`` or ``build.source`` names none."""
+    images: Count = 1
+    """Images to make; image k uses seed + k."""
+
+
+BLOCKS: Mapping[str, type] = {
+    "run": RunBlock,
+    "conditioning": ConditioningBlock,
+    "train": TrainBlock,
+    "evaluate": EvaluateBlock,
+    "build": BuildBlock,
+    "sweep": SweepBlock,
+    "plugins": PluginsBlock,
+}
+"""Blocks of plain core options."""
+RECORD_MAPS: Mapping[str, type] = {"adapters": AdapterBlock, "granularities": GranularityBlock, "stages": StageBlock}
+"""Maps of the user's own names to core records."""
+COMPONENTS: Mapping[str, Kind] = {"backbone": "backbone", "sampler": "sampler"}
+"""Blocks that hold one component: ``{type, ...options}``."""
+COMPONENT_MAPS: Mapping[str, Kind] = {
+    "controls": "control",
+    "datasources": "datasource",
+    "metrics": "metric",
+    "annotators": "annotator",
+}
+"""Maps of the user's own names to components."""
+OWN_NAMES: frozenset[tuple[str, ...]] = frozenset(
+    [(name,) for name in (*RECORD_MAPS, *COMPONENT_MAPS)] + [("sweep", "variants")]
+)
+"""Key paths of the maps whose keys are the user's own names."""
+DATASOURCE_WEIGHT = "weight"
+"""``datasources.<name>.weight`` belongs to the core: relative share of examples drawn from the source, default 1.0."""

@@ -1,0 +1,226 @@
+"""The paper's training objective: flow matching of an adapter under ``I^S`` and ``I^C`` (section 4.1).
+
+``v = eps - x_0``, ``x_t = (1 - t) x_0 + t eps``, t = 1 is noise; mean squared error on the target's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import numpy as np
+import torch
+
+from sigma_framework.conditioning.augment import draw_dropped_channel
+from sigma_framework.conditioning.control_image import compose
+from sigma_framework.conditioning.identity_image import square_on_white, stack
+from sigma_framework.conditioning.layout_picture import draw_layout
+from sigma_framework.conditioning.prompts import draw_prompt_kind, render_prompt
+from sigma_framework.errors import DataError
+from sigma_framework.generation import image_tensor, picture_of
+from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
+from sigma_framework.training.position import numpy_from_torch
+from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbImage, SampleRequest, Tokens
+
+ADAPTER = "main"
+"""Name of the adapter that training makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granularity:
+    """One way of saying where subjects stand; one is drawn per example (section 4.1)."""
+
+    name: str
+    """The recipe's name."""
+    controls: tuple[str, ...]
+    """Control names; more than one means that each subject draws its own."""
+    weight: float
+    """Relative probability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterOptions:
+    """What the recipe says about the objective."""
+
+    identity_size: int
+    """Side of an identity block, pixels (section 6 of the method notes: 512 at full scale)."""
+    identity_padding: float
+    """Side of the block over the longer side of a cut-out subject."""
+    channel_dropout: float
+    """Probability that one of the three channels of ``I^C`` is set to 0 (section 4.1: 0.1)."""
+    full_prompt_share: float
+    """Share of examples that use the full prompt, the others the background prompt (section 4.1: half)."""
+    text_dropout: float
+    """Probability of an empty prompt; the paper names none."""
+    condition_dropout: float
+    """Probability that both condition images are blank; the paper names none."""
+    guidance: float | None
+    """Distilled guidance fed while training."""
+    timesteps: str
+    """``logit_normal`` (t = sigmoid(N(0, 1))) or ``uniform``."""
+    subject_loss_weight: float
+    """Extra weight of the latents that show subjects; 0 is the paper's plain mean."""
+    rank: int
+    """LoRA rank."""
+    alpha: float
+    """LoRA alpha; equal to rank so that all readers agree."""
+    targets: tuple[str, ...] | None
+    """Modules; None is the backbone's default list."""
+    picture_steps: int
+    """Denoising steps of sample pictures."""
+    true_cfg: float = 1.0
+    """Classifier-free guidance of sample pictures."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioned:
+    """One example turned into what the backbone sees."""
+
+    spatial: RgbImage
+    identity: RgbImage
+    regions: BoolMap
+    prompt: str
+
+
+class AdapterObjective:
+    """Trains one adapter on a frozen backbone.
+
+    Args:
+        backbone: frozen base; the adapter is added here.
+        controls: encoders by the names that granularities use.
+        granularities: what is drawn per example.
+        sampler: makes the sample pictures.
+        options: see ``AdapterOptions``.
+        seed: initial weights of the adapter.
+        init_from: adapter file to start from instead of a fresh one.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        controls: Mapping[str, ControlEncoder],
+        granularities: Sequence[Granularity],
+        sampler: Sampler,
+        options: AdapterOptions,
+        *,
+        seed: int,
+        init_from: Path | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.backbone, self.controls, self.sampler, self.options = backbone, controls, sampler, options
+        self.granularities = [g for g in granularities if g.weight > 0]
+        self.metadata = dict(metadata or {})
+        self.picture_titles = ("identities", "layout", "I^C", "result", "target")
+        if init_from is not None:
+            backbone.load_adapter(init_from, ADAPTER, 1.0, trainable=True)
+        else:
+            backbone.add_adapter(ADAPTER, options.rank, options.alpha, options.targets, seed)
+
+    def trainable_parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        """The adapter's weights."""
+        return self.backbone.trainable_parameters()
+
+    def modules(self) -> Sequence[torch.nn.Module]:
+        """The backbone's modules."""
+        return self.backbone.modules()
+
+    def loss(self, examples: Sequence[Example], generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """(b,) flow-matching loss; all examples have one shape and subject count."""
+        drawn = [numpy_from_torch(generator) for generator in generators]
+        made = [self.condition(example, rng, training=True) for example, rng in zip(examples, drawn, strict=True)]
+        size_hw = examples[0].target.shape[:2]
+        with torch.no_grad():
+            clean = self.backbone.encode_image(image_tensor([e.target for e in examples]), "target")
+            noise = self.backbone.noise((size_hw[0], size_hw[1]), generators)
+            conditions = self._encode(made)
+            text = self.backbone.encode_prompt([one.prompt for one in made])
+            t = self._draw_times(generators).to(clean.values.device)
+            spread = t.view(-1, 1, 1).to(clean.values.dtype)
+            noisy = (1 - spread) * clean.values + spread * noise.values
+        x = Tokens(values=noisy, ids=clean.ids)
+        velocity = self.backbone.velocity(x, t, text, conditions, self.options.guidance)
+        error = (velocity.float() - (noise.values - clean.values).float()) ** 2
+        return self._weighted(error, made)
+
+    def pictures(self, examples: Sequence[Example], seed: int) -> list[list[RgbImage]]:
+        """Per example: identities, layout, ``I^C``, result, target."""
+        rows = []
+        for number, example in enumerate(examples):
+            made = self.condition(example, np.random.default_rng((seed, number)), training=False)
+            request = SampleRequest(
+                text=self.backbone.encode_prompt([made.prompt]),
+                negative_text=self.backbone.encode_prompt([""]) if self.options.true_cfg != 1.0 else None,
+                conditions=self._encode([made]),
+                size_hw=(example.target.shape[0], example.target.shape[1]),
+                steps=self.options.picture_steps,
+                guidance=self.options.guidance,
+                true_cfg=self.options.true_cfg,
+                generators=(torch.Generator("cpu").manual_seed(seed + number),),
+            )
+            with torch.no_grad():
+                image = picture_of(self.sampler.sample(self.backbone, request)[0])
+            names = [subject.caption for subject in example.subjects]
+            layout = draw_layout(made.regions, names, labels=False)
+            rows.append([made.identity, layout, made.spatial, image, example.target])
+        return rows
+
+    def save(self, folder: Path) -> None:
+        """``folder/pytorch_lora_weights.safetensors``, readable by diffusers."""
+        self.backbone.save_adapter(folder, ADAPTER, self.metadata)
+
+    def condition(self, example: Example, rng: np.random.Generator, *, training: bool) -> Conditioned:
+        """The road from ground truth to condition images, the same that generation takes from a scene."""
+        height, width = example.target.shape[:2]
+        canvas = Canvas(width=width, height=height, camera=example.subjects[0].camera)
+        layers = self._draw_layers(example, canvas, rng)
+        names = [subject.caption for subject in example.subjects]
+        dropped = draw_dropped_channel(rng, self.options.channel_dropout) if training else None
+        composed = compose(layers, names, canvas, dropped_channel=dropped)
+        side = self.options.identity_size
+        identity = stack([square_on_white(one, side) for one in example.identities])
+        kind = draw_prompt_kind(rng, self.options.full_prompt_share)
+        text = render_prompt(example.prompt_full if kind == "full" else example.prompt_background, kind)
+        spatial = composed.spatial
+        if training and rng.random() < self.options.text_dropout:
+            text = ""
+        if training and rng.random() < self.options.condition_dropout:
+            spatial, identity = np.zeros_like(spatial), np.full_like(identity, 255)
+        return Conditioned(spatial, identity, composed.regions, text)
+
+    def _draw_layers(self, example: Example, canvas: Canvas, rng: np.random.Generator) -> list[ControlLayer]:
+        """Layers of one granularity; one that the annotation cannot serve (no depth, no 3D box) is not drawn."""
+        left = list(self.granularities)
+        reasons: list[str] = []
+        while left:
+            weights = np.array([g.weight for g in left])
+            chosen = left.pop(int(rng.choice(len(left), p=weights / weights.sum())))
+            try:
+                layers = []
+                for subject in example.subjects:
+                    control = self.controls[chosen.controls[int(rng.integers(len(chosen.controls)))]]
+                    layers.append(control.encode(control.derive(subject, canvas, rng), canvas))
+                return layers
+            except ValueError as error:
+                reasons.append(f"{chosen.name}: {error}")
+        raise DataError(f"{example.key}: no granularity can be derived from its annotation ({'; '.join(reasons)})")
+
+    def _encode(self, made: Sequence[Conditioned]) -> tuple[Tokens, Tokens]:
+        """``I^S`` then ``I^C``, in the order of the token sequence."""
+        identity = self.backbone.encode_image(image_tensor([one.identity for one in made]), "identity")
+        spatial = self.backbone.encode_image(image_tensor([one.spatial for one in made]), "spatial")
+        return identity, spatial
+
+    def _draw_times(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """(b,) t: ``sigmoid(N(0, 1))`` as in the OminiControl lineage, or uniform."""
+        if self.options.timesteps == "uniform":
+            return torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        return torch.sigmoid(torch.cat([torch.randn(1, generator=generator) for generator in generators]))
+
+    def _weighted(self, error: torch.Tensor, made: Sequence[Conditioned]) -> torch.Tensor:
+        """Mean over tokens and channels, subjects' latents counting ``1 + subject_loss_weight`` times."""
+        if self.options.subject_loss_weight == 0:
+            return error.mean(dim=(1, 2))
+        shown = [torch.from_numpy(one.regions.any(axis=0).astype(np.float32)) for one in made]
+        inside = torch.cat([self.backbone.region_tokens(one) for one in shown]).to(error)
+        weights = (1 + self.options.subject_loss_weight * inside).expand_as(error)
+        return (error * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))

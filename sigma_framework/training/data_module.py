@@ -1,0 +1,68 @@
+"""Examples of a batch plan as a Lightning data module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Sampler as IndexSampler
+
+from sigma_framework.protocols import DataSource
+from sigma_framework.training.curriculum import BatchPlan, ExampleKey
+from sigma_framework.types import Example
+
+
+class ExamplesByKey(Dataset[tuple[ExampleKey, Example]]):
+    """Map-style view of all sources of a run; the index is an ``ExampleKey``."""
+
+    def __init__(self, sources: Mapping[str, DataSource]) -> None:
+        self.sources = dict(sources)
+
+    def __getitem__(self, key: ExampleKey) -> tuple[ExampleKey, Example]:
+        return key, self.sources[key.source][key.index]
+
+
+class PlannedBatches(IndexSampler[list[ExampleKey]]):
+    """The plan's batches from ``first_step`` on; each process takes its share of every batch."""
+
+    def __init__(self, plan: BatchPlan, first_step: int, rank: int = 0, processes: int = 1) -> None:
+        self.plan, self.first_step, self.rank, self.processes = plan, first_step, rank, processes
+
+    def __iter__(self) -> Iterator[list[ExampleKey]]:
+        for step in range(self.first_step, self.plan.total_steps):
+            yield self.plan.batch(step)[self.rank :: self.processes]
+
+    def __len__(self) -> int:
+        return self.plan.total_steps - self.first_step
+
+
+class SigmaDataModule(pl.LightningDataModule):
+    """Serves a batch plan; knows nothing of what is done with the examples."""
+
+    def __init__(self, sources: Mapping[str, DataSource], plan: BatchPlan, *, first_step: int, workers: int) -> None:
+        super().__init__()
+        self.examples, self.plan, self.first_step, self.workers = ExamplesByKey(sources), plan, first_step, workers
+
+    def train_dataloader(self) -> DataLoader[tuple[ExampleKey, Example]]:
+        """Batches are lists of (key, example): pictures of several sizes do not stack."""
+        trainer = self.trainer
+        batches = PlannedBatches(
+            self.plan, self.first_step, trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1
+        )
+        return DataLoader(
+            self.examples,
+            batch_sampler=batches,
+            num_workers=self.workers,
+            collate_fn=_as_list,
+            persistent_workers=False,
+            prefetch_factor=4 if self.workers else None,
+        )
+
+    def fixed(self, keys: Sequence[ExampleKey]) -> list[tuple[ExampleKey, Example]]:
+        """Examples by key, for validation and pictures."""
+        return [self.examples[key] for key in keys]
+
+
+def _as_list(items: list[tuple[ExampleKey, Example]]) -> list[tuple[ExampleKey, Example]]:
+    return items

@@ -1,0 +1,194 @@
+"""From a checked recipe to a training run: what is trained, on what, in which folder, going on from where."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sigma_framework.errors import RunError
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.progress import Progress
+from sigma_framework.protocols import ControlEncoder, DataSource, Objective
+from sigma_framework.recipe import Recipe
+from sigma_framework.recipe.build import (
+    build_backbone,
+    build_datasources,
+    build_named_control,
+    build_objective,
+    build_sampler,
+)
+from sigma_framework.recipe.schema import INTENSITY_STEP
+from sigma_framework.run_folder import as_yaml, differing_keys, read_recipe, set_aside, versions, write_record
+from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
+from sigma_framework.training.checkpoints import load_newest
+from sigma_framework.training.curriculum import BatchPlan, StagePlan, plan_batches
+from sigma_framework.training.run import TrainingOutcome, TrainingRun, run_training
+
+WITHOUT_EFFECT = (
+    "run.dir",
+    "run.log_every",
+    "train.num_workers",
+    "train.threads",
+    "train.checkpoint_every",
+    "train.grid_every",
+    "train.grid_scenes",
+    "train.grid_steps",
+    "train.validate_every",
+    "train.time_limit_minutes",
+)
+"""Keys that do not change what is learned, so a resumed run may differ in them."""
+
+
+def train_recipe(
+    recipe: Recipe, host: PluginHost, folder: Path, fresh: bool, allow: Sequence[str], progress: Progress
+) -> TrainingOutcome:
+    """Trains a recipe in its run folder; the same call again goes on where it stopped.
+
+    Args:
+        recipe: task ``train``.
+        host: the plugins it was checked against.
+        folder: the run folder.
+        fresh: set an earlier run aside instead of going on with it.
+        allow: keys in which the recipe may differ from the run that is resumed.
+        progress: where progress is reported.
+
+    Raises:
+        RunError: the folder holds a run of another recipe.
+        RunInterrupted: a signal came; the state is saved.
+    """
+    if fresh and (kept := set_aside(folder)) is not None:
+        progress.note(f"the earlier run is kept in {kept}")
+    refuse_other_recipe(folder, recipe.plain(), allow)
+    sources = build_datasources(recipe, host)
+    plan = plan_of(recipe, sources)
+    weights = folder / ("adapter" if recipe.objective.spec is None else recipe.objective.name)
+    if finished := _finished(folder, weights, plan):
+        progress.note(f"{folder} holds this run, finished after {finished.steps} steps; --fresh starts anew")
+        return finished
+    used = {(one.provider.distribution, one.provider.version) for one in host.components()}
+    write_record(folder, recipe.plain(), versions(sorted(used)))
+    run = TrainingRun(
+        objective=objective_of(recipe, host),
+        sources=sources,
+        plan=plan,
+        folder=folder,
+        weights_folder=weights,
+        recipe_yaml=as_yaml(recipe.plain()),
+        options=recipe.train,
+        hand_overs=tuple(stage.optimizer for stage in recipe.stages.values()),
+        resume_line=f"sigma-run {recipe.path or folder / 'resolved.yaml'} run.dir={folder}",
+    )
+    return run_training(run, progress)
+
+
+def plan_of(recipe: Recipe, sources: Mapping[str, DataSource]) -> BatchPlan:
+    """The batches of the recipe's curriculum."""
+    stages = [
+        StagePlan(
+            name=name,
+            steps=block.steps,
+            min_subjects=block.subjects.min,
+            max_subjects=block.subjects.max,
+            sources=block.datasources if block.datasources is not None else tuple(sources),
+        )
+        for name, block in recipe.stages.items()
+    ]
+    weights = {name: block.weight for name, block in recipe.datasources.items()}
+    train = recipe.train
+    return plan_batches(stages, sources, weights, train.batch_size, recipe.run.seed, train.validation_scenes)
+
+
+def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
+    """The backbone's own objective when the recipe names one, else the adapter's."""
+    if recipe.objective.spec is not None:
+        return build_objective(recipe, host)
+    controls, granularities = granularities_of(recipe, host)
+    backbone = build_backbone(recipe, host)
+    train, conditioning, sampler = recipe.train, recipe.conditioning, recipe.require_sampler()
+    options = AdapterOptions(
+        identity_size=conditioning.identity_size,
+        identity_padding=conditioning.identity_padding,
+        channel_dropout=conditioning.channel_dropout,
+        full_prompt_share=conditioning.full_prompt_share,
+        text_dropout=conditioning.text_dropout,
+        condition_dropout=conditioning.condition_dropout,
+        guidance=train.guidance if backbone.guidance_embedded else None,
+        timesteps=train.timesteps,
+        subject_loss_weight=train.subject_loss_weight,
+        rank=train.lora.rank,
+        alpha=train.lora.alpha,
+        targets=train.lora.targets,
+        picture_steps=train.grid_steps,
+        true_cfg=sampler.true_cfg,
+    )
+    return AdapterObjective(
+        backbone,
+        controls,
+        granularities,
+        build_sampler(recipe, host),
+        options,
+        seed=recipe.run.seed,
+        init_from=train.init_from,
+        metadata=adapter_facts(recipe),
+    )
+
+
+def granularities_of(recipe: Recipe, host: PluginHost) -> tuple[dict[str, ControlEncoder], list[Granularity]]:
+    """(encoders by control name, granularities); ``mixed`` draws per subject among the others."""
+    single = {name: block.control for name, block in recipe.granularities.items() if block.control is not None}
+    encoders = {control: build_named_control(recipe, host, control)[1] for control in single.values()}
+    found = []
+    for name, block in recipe.granularities.items():
+        controls = (block.control,) if block.control is not None else tuple(single.values())
+        found.append(Granularity(name=name, controls=controls, weight=block.weight))
+    return encoders, found
+
+
+def adapter_facts(recipe: Recipe) -> dict[str, str]:
+    """What a reader of the adapter must know to use it, as text for the file's metadata."""
+    digest = hashlib.sha256(json.dumps(recipe.plain(), sort_keys=True).encode()).hexdigest()
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.title": recipe.name,
+        "sigma.prompt_background": "Place these subjects in <background prompt>",
+        "sigma.prompt_full": "Place these subjects to compose: <full prompt>",
+        "sigma.intensity_step": str(INTENSITY_STEP),
+        "sigma.identity_size": str(recipe.conditioning.identity_size),
+        "sigma.ids": "spatial as target; identity from row 0, first coordinate 1",
+        "sigma.recipe_sha256": digest,
+    }
+
+
+def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Raises ``RunError`` when the folder holds a run whose recipe differs in something that matters."""
+    held = read_recipe(folder)
+    if held is None:
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
+        return
+    accepted = (*WITHOUT_EFFECT, *allow)
+    differing = [key for key in differing_keys(held, wanted) if not any(_covers(one, key) for one in accepted)]
+    if differing:
+        raise RunError(
+            f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
+            f"accept with --allow KEY, start anew with --fresh, or choose another run.dir"
+        )
+
+
+def _covers(accepted: str, key: str) -> bool:
+    return key == accepted or key.startswith(f"{accepted}.")
+
+
+def _finished(folder: Path, weights: Path, plan: BatchPlan) -> TrainingOutcome | None:
+    """The outcome of a run that is already over: its last checkpoint is at the end and its weights are there."""
+    if not weights.is_dir() or not any(weights.rglob("*.safetensors")):
+        return None
+    state, _ = load_newest(folder / "checkpoints")
+    if state is None or state.step < plan.total_steps:
+        return None
+    table = tuple((stage.name, math.nan, math.nan) for stage in plan.stages)
+    return TrainingOutcome(state.step, table, weights, ())

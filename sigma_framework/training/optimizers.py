@@ -1,0 +1,78 @@
+"""Optimizers by name, the step size they really take, and what is carried from one stage to the next."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from typing import Any, Literal
+
+import torch
+
+HandOver = Literal["keep", "carry_d", "reset"]
+"""At a stage's start: keep everything; keep Prodigy's step size but forget the moments; start anew."""
+
+
+def build_optimizer(options: Any, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer a recipe's ``train.optimizer`` block asks for.
+
+    Prodigy's values are those of its authors for diffusion models and of the OminiControl lineage (method: section 4.1).
+    """
+    params = list(parameters)
+    if options.type == "adamw":
+        return torch.optim.AdamW(params, lr=options.lr, betas=tuple(options.betas), weight_decay=options.weight_decay)
+    from prodigyopt import Prodigy
+
+    with redirect_stdout(io.StringIO()):  # it prints that weight decay is decoupled
+        return Prodigy(
+            params,
+            lr=options.lr,
+            betas=tuple(options.betas),
+            weight_decay=options.weight_decay,
+            d_coef=options.d_coef,
+            use_bias_correction=options.use_bias_correction,
+            safeguard_warmup=options.safeguard_warmup,
+        )
+
+
+def learning_rate_factor(options: Any, step: int, total_steps: int) -> float:
+    """Factor on the learning rate at ``step``: linear warm-up, then constant or cosine down to 0."""
+    warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps > 0 else 1.0
+    if options.schedule == "cosine":
+        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total_steps))))
+    return warm
+
+
+def effective_lr(optimizer: torch.optim.Optimizer) -> float:
+    """``d * lr``: the step size taken; for optimizers without ``d`` the learning rate."""
+    group = optimizer.param_groups[0]
+    return float(group.get("d", 1.0)) * float(group["lr"])
+
+
+def hand_over(optimizer: torch.optim.Optimizer, how: HandOver) -> None:
+    """Prepares the optimizer for the next stage, in place (the paper is silent; Prodigy idles after a full reset)."""
+    if how == "keep":
+        return
+    for group in optimizer.param_groups:
+        if "d" not in group:
+            continue
+        if how == "reset":
+            group["d"] = group["d_max"] = group["d0"]
+            group["d_numerator"] = 0.0
+            group["k"] = 0
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if how == "reset" or name in ("exp_avg", "exp_avg_sq"):
+                _clear(state, name, value, parameter)
+
+
+def _clear(state: dict[str, Any], name: str, value: Any, parameter: torch.Tensor) -> None:
+    """Zeroes one entry of the state; Prodigy's starting point becomes the present weights."""
+    if isinstance(value, torch.Tensor):
+        if name == "p0":  # Prodigy stores a scalar for weights that were all zero
+            state[name] = parameter.detach().flatten().clone()
+        else:
+            value.zero_()
+    elif isinstance(value, (int, float)):
+        state[name] = type(value)(0)

@@ -1,0 +1,33 @@
+"""Randomness by position: every draw of an example follows from (seed, stage, position), never from what ran before.
+
+Workers, process count and a resume therefore change nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+TRAINING, ORDER, VALIDATION, PICTURES = range(4)
+"""What a stream of randomness is for; keeps the streams apart."""
+
+
+def position_entropy(seed: int, purpose: int, stage: int, position: int) -> int:
+    """A 63-bit seed for one position of one stage."""
+    sequence = np.random.SeedSequence((seed, purpose, stage, position))
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def torch_generator(seed: int, purpose: int, stage: int, position: int) -> torch.Generator:
+    """A CPU generator for one position."""
+    return torch.Generator("cpu").manual_seed(position_entropy(seed, purpose, stage, position))
+
+
+def numpy_generator(seed: int, purpose: int, stage: int, position: int) -> np.random.Generator:
+    """A NumPy generator for one position."""
+    return np.random.default_rng(np.random.SeedSequence((seed, purpose, stage, position)))
+
+
+def numpy_from_torch(generator: torch.Generator) -> np.random.Generator:
+    """A NumPy generator seeded by one draw from a torch generator, for the parts of an example made with NumPy."""
+    return np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))

@@ -1,0 +1,37 @@
+"""Run folders: free numbers, setting aside, differing recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sigma_framework.run_folder import differing_keys, next_number, read_recipe, set_aside, versions, write_record
+
+
+def test_next_number_never_reuses(tmp_path: Path) -> None:
+    assert next_number(tmp_path / "absent") == 0
+    for name in ("0000.png", "0004.png", "0009.layout.png", "notes.png"):
+        (tmp_path / name).touch()
+    assert next_number(tmp_path) == 5
+
+
+def test_setting_aside_keeps_every_earlier_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert set_aside(folder) is None
+    for number in (1, 2):
+        folder.mkdir()
+        (folder / "mark").write_text(str(number))
+        assert set_aside(folder) == tmp_path / f"run.{number}"
+    assert [(tmp_path / f"run.{n}" / "mark").read_text() for n in (1, 2)] == ["1", "2"]
+
+
+def test_differing_keys_are_dotted_paths() -> None:
+    old = {"train": {"lr": 1, "rank": 2}, "task": "train"}
+    new = {"train": {"lr": 3, "rank": 2}, "task": "train", "scene": None, "images": 2}
+    assert differing_keys(old, new) == ["images", "train.lr"]
+
+
+def test_record_names_versions(tmp_path: Path) -> None:
+    write_record(tmp_path / "run", {"task": "train"}, versions([("acme", "1.0")]))
+    assert (tmp_path / "run" / "resolved.yaml").read_text() == "task: train\n"
+    assert read_recipe(tmp_path / "run") == {"task": "train"}
+    assert '"acme": "1.0"' in (tmp_path / "run" / "versions.json").read_text()
