@@ -1,7 +1,8 @@
 """Adapters in other programs' formats; reads and writes safetensors files byte by byte, without torch.
 
 ComfyUI reads the names of diffusers (``transformer.<module>.lora_A.weight``) and takes the scale from
-``<module>.alpha``; without that tensor it assumes alpha = rank, which would change the strength of an adapter with another alpha.
+``<module>.alpha``; without that tensor it assumes alpha = rank, which changes the strength of an adapter
+with another alpha.
 """
 
 from __future__ import annotations

@@ -165,9 +165,9 @@ def _start(
 def _load(argument: str, overrides: Sequence[str], allow_env: Sequence[str]) -> tuple[LoadedRecipe, PluginHost]:
     from sigma_framework.plugin_host import PluginHost
     from sigma_framework.recipe.check import disabled_plugins
-    from sigma_framework.recipe.load import load_recipe
+    from sigma_framework.recipe.recall import load_recalled
 
-    loaded = load_recipe(argument, overrides, allow_env)
+    loaded = load_recalled(argument, overrides, allow_env)
     return loaded, PluginHost.discover(disabled_plugins(loaded))
 
 

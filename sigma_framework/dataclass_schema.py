@@ -207,10 +207,14 @@ def _refuse(hint: Any, value: Any, where: str, problems: list[Problem], remedy: 
 
 def _convert_limited(hint: Any, value: Any, where: str, problems: list[Problem]) -> Any:
     base, *marks = get_args(hint)
-    before = len(problems)
-    converted = convert(base, value, where, problems)
-    numeric = isinstance(converted, (int, float)) and len(problems) == before
-    if numeric and not all(mark.admits(converted) for mark in marks if isinstance(mark, Range)):
+    attempt: list[Problem] = []
+    converted = convert(base, value, where, attempt)
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if attempt and (base not in (int, float) or infinite):
+        problems.extend(attempt)
+        return None
+    limits = [mark for mark in marks if isinstance(mark, Range)]
+    if attempt or (isinstance(converted, (int, float)) and not all(limit.admits(converted) for limit in limits)):
         return _refuse(hint, value, where, problems)
     return converted
 

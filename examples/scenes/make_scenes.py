@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+
 from sigma_datasources.toybox.config import ToyboxConfig
 from sigma_datasources.toybox.source import ToyboxSource
-
 from sigma_framework import Example
 
 FOLDER = Path(__file__).parent
@@ -48,7 +48,10 @@ def mixed(example: Example) -> dict[str, Any]:
         {"type": "mask", "file": "mixed_mask.png"},
         {"type": "depth", "mask": "mixed_depth_mask.png", "depth": "mixed_depth.png", "depth_kind": "metric_mm"},
         {"type": "box2d", "xyxy": [round(float(edge)) for edge in flat.box2d]},
-        {"type": "box3d", **{key: [round(v, 3) for v in getattr(solid.box3d, key)] for key in ("center", "size", "rotation")}},
+        {
+            "type": "box3d",
+            **{key: [round(v, 3) for v in getattr(solid.box3d, key)] for key in ("center", "size", "rotation")},
+        },
     ]
     camera = {key: round(getattr(solid.camera, key), 3) for key in ("fx", "fy", "cx", "cy")}
     return {**scene("mixed", example, controls), "camera": camera}
@@ -64,13 +67,19 @@ def insert(example: Example, background: Example) -> dict[str, Any]:
     """Two subjects into a picture of another place."""
     picture("insert_background.png", background.target)
     controls = [{"type": "box2d", "xyxy": [4, 60, 48, 116]}, {"type": "box2d", "xyxy": [84, 56, 126, 112]}]
-    return {**scene("insert", example, controls), "prompt": background.prompt_background, "background": "insert_background.png"}
+    return {
+        **scene("insert", example, controls),
+        "prompt": background.prompt_background,
+        "background": "insert_background.png",
+    }
 
 
 def scene(name: str, example: Example, controls: list[dict[str, Any]]) -> dict[str, Any]:
     """The document without what is special to one scene; writes the identity pictures."""
     subjects = []
-    for number, (annotation, identity, control) in enumerate(zip(example.subjects, example.identities, controls, strict=True)):
+    for number, (annotation, identity, control) in enumerate(
+        zip(example.subjects, example.identities, controls, strict=True)
+    ):
         file = f"{name}_{number + 1}.png"
         picture(file, identity)
         words = annotation.caption.removeprefix("a ").removeprefix("an ").split()
@@ -87,7 +96,9 @@ def picture(name: str, values: np.ndarray) -> None:
 def write(name: str, document: dict[str, Any]) -> None:
     """Writes ``<name>.yaml``; the order of subjects is the paste order."""
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
-    (FOLDER / f"{name}.yaml").write_text(f"# Made by make_scenes.py; see docs/scenes.md for every key.\n{text}", encoding="utf-8")
+    (FOLDER / f"{name}.yaml").write_text(
+        f"# Made by make_scenes.py; see docs/scenes.md for every key.\n{text}", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -67,18 +67,21 @@ def compose(
         raise SceneError("layout", problems)
     windows = [window_of(layer.region) for layer in layers]
     regions = np.stack([layer.region for layer in layers])
-    spatial = np.zeros((3, *canvas.size_hw), dtype=np.uint8)
-    _paste(spatial[ASCENDING], layers, windows, range(len(layers)))
-    _paste(spatial[DESCENDING], layers, windows, range(len(layers) - 1, -1, -1))
-    warnings = occlusion.find_warnings(layers, names, windows, spatial[ASCENDING], spatial[DESCENDING])
+    channels = np.zeros((3, *canvas.size_hw), dtype=np.uint8)  # planes: pasting into interleaved pixels is slow
+    _paste(channels[ASCENDING], layers, windows, range(len(layers)))
+    _paste(channels[DESCENDING], layers, windows, range(len(layers) - 1, -1, -1))
+    warnings = occlusion.find_warnings(layers, names, windows, channels[ASCENDING], channels[DESCENDING])
     if structure is None:
-        limits = structure_map.draw_layers(spatial[STRUCTURE], layers, names, windows)
+        limits = structure_map.draw_layers(channels[STRUCTURE], layers, names, windows)
     else:
-        limits = structure_map.draw_scene(spatial[STRUCTURE], structure, structure_range)
+        limits = structure_map.draw_scene(channels[STRUCTURE], structure, structure_range)
     if dropped_channel is not None:
-        spatial[dropped_channel] = 0
+        channels[dropped_channel] = 0
+    spatial = np.empty((*canvas.size_hw, 3), dtype=np.uint8)
+    for index, channel in enumerate(channels):
+        spatial[:, :, index] = channel
     return ComposedControl(
-        spatial=np.ascontiguousarray(spatial.transpose(1, 2, 0)),
+        spatial=spatial,
         regions=regions,
         structure_range=limits,
         warnings=tuple(warnings),

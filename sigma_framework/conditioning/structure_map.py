@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ FLOOR = 26
 SPAN = 229
 """FLOOR + SPAN = 255, the nearest pixel."""
 
+_STRIP_ROWS = 32
 _FloatArray = NDArray[np.float64]
 
 
@@ -42,19 +44,18 @@ def draw_layers(
     outer = _union([windows[index] for index in with_depth])
     nearest = np.full((outer[0].stop - outer[0].start, outer[1].stop - outer[1].start), -1.0)
     for index in with_depth:
-        window = windows[index]
-        inverse = _inverse_depth(layers[index], window, to_metric)
-        region = layers[index].region[window]
-        fault = _find_fault(inverse, region, allow_zero=not is_scaled(layers[index]))
+        layer, window = layers[index], windows[index]
+        region = layer.region[window]
+        inverse = np.where(region, _inverse_depth(layer, window, to_metric), -1.0)
+        fault = _find_fault(inverse, region, allow_zero=not is_scaled(layer))
         if fault:
             problems.append(Problem(f"subjects[{index}] ({names[index]})", fault))
         view = nearest[_shifted(window, outer)]
-        np.maximum(view, inverse, out=view, where=region)
+        np.maximum(view, inverse, out=view)
     if problems:
         raise SceneError("layout", problems)
-    given = nearest >= 0
-    limits = (float(np.min(nearest, where=given, initial=np.inf)), float(nearest.max()))
-    channel[outer] = _map(nearest, given, limits)
+    limits = _limits(nearest)
+    _draw(channel[outer], nearest, limits)
     return limits
 
 
@@ -76,12 +77,10 @@ def draw_scene(
     given = np.isfinite(values) & (values > 0)
     if not given.any():
         raise SceneError("layout", [Problem("structure", "holds no finite positive depth")])
-    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=given)
-    if structure.kind == "disparity":
-        inverse = np.where(given, values, 0.0)
+    inverse = values if structure.kind == "disparity" else np.divide(1.0, values, out=values, where=given)
     if limits is None:
         limits = (float(inverse[given].min()), float(inverse[given].max()))
-    channel[...] = _map(np.clip(inverse, *limits), given, limits)
+    _draw(channel, np.where(given, np.clip(inverse, *limits), -1.0), limits)
     return limits
 
 
@@ -122,22 +121,42 @@ def _scale_disparity(values: _FloatArray, layer: ControlLayer, region: NDArray[n
 
 
 def _find_fault(inverse: _FloatArray, region: NDArray[np.bool_], *, allow_zero: bool) -> str:
-    """Says when inverse depth is not usable; zero is infinitely far, which only relative depth may be."""
-    low = np.min(inverse, where=region, initial=np.inf)
-    high = np.max(inverse, where=region, initial=-np.inf)
-    if np.isfinite(low) and np.isfinite(high) and (low > 0 or (allow_zero and low == 0)):
+    """Says when inverse depth is not usable; zero is infinitely far, which only relative depth may be.
+
+    ``inverse`` is -1 outside the region.
+    """
+    area = np.count_nonzero(region)
+    if np.isfinite(inverse.max()) and np.count_nonzero(inverse >= 0 if allow_zero else inverse > 0) == area:
         return ""
-    good = np.isfinite(inverse) & ((inverse >= 0) if allow_zero else (inverse > 0)) & region
-    bad = 1 - np.count_nonzero(good) / np.count_nonzero(region)
-    return f"its depth is not finite and positive on {bad:.0%} of its region"
+    good = np.isfinite(inverse) & ((inverse >= 0) if allow_zero else (inverse > 0))
+    return f"its depth is not finite and positive on {1 - np.count_nonzero(good) / area:.0%} of its region"
 
 
-def _map(inverse: _FloatArray, given: NDArray[np.bool_], limits: tuple[float, float]) -> NDArray[np.uint8]:
+def _limits(inverse: _FloatArray) -> tuple[float, float]:
+    """Smallest and largest of what is not negative."""
+    low = min(float(np.min(rows, where=rows >= 0, initial=np.inf)) for rows in _strips(inverse))
+    return low, float(inverse.max())
+
+
+def _draw(channel: NDArray[np.uint8], inverse: _FloatArray, limits: tuple[float, float]) -> None:
+    """Writes the mapping where ``inverse`` is not negative, 0 elsewhere; ``inverse`` is used up."""
     low, high = limits
-    if high <= low:
-        return np.where(given, np.uint8(FLOOR + SPAN), np.uint8(0))
-    levels = FLOOR + np.rint(SPAN * (inverse - low) / (high - low))
-    return np.where(given, levels, 0.0).astype(np.uint8)
+    for target, rows in zip(_strips(channel), _strips(inverse), strict=True):
+        given = rows >= 0
+        if high > low:
+            np.subtract(rows, low, out=rows)
+            np.multiply(rows, SPAN, out=rows)
+            np.divide(rows, high - low, out=rows)
+            np.add(np.rint(rows, out=rows), FLOOR, out=rows)
+        else:
+            rows.fill(FLOOR + SPAN)
+        np.maximum(rows, 0.0, out=rows)  # what is not given became negative, and has no uint8
+        np.multiply(rows.astype(np.uint8), given, out=target)
+
+
+def _strips(values: NDArray[Any]) -> list[NDArray[Any]]:
+    """Views of some rows each: a strip stays in the cache through all steps of the mapping."""
+    return [values[start : start + _STRIP_ROWS] for start in range(0, len(values), _STRIP_ROWS)]
 
 
 def _union(windows: Sequence[tuple[slice, slice]]) -> tuple[slice, slice]:

@@ -52,7 +52,7 @@ def build_annotators(recipe: Recipe, host: PluginHost) -> dict[str, Annotator]:
 
 
 def control_specs(recipe: Recipe, host: PluginHost) -> dict[str, ControlSpec]:
-    """What a scene may write as ``control.type``: every registered control that one plugin claims, and those of blocks."""
+    """What a scene may write as ``control.type``: registered controls without rivals, and those of blocks."""
     specs = dict(host.specs("control"))
     specs.update({block.component.name: block.component.spec for block in recipe.controls.values()})
     return {name: spec for name, spec in specs.items() if isinstance(spec, ControlSpec)}

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sigma_framework.recipe.load import LoadedRecipe
+from sigma_framework.recipe.load import LoadedRecipe, load_recipe
 
 RECALLED = ("sampler", "conditioning", "controls")
-"""Blocks of the embedded recipe that decide the pixels; the base and its adapters stay those of the recipe that runs."""
+"""Blocks of the embedded recipe that decide the pixels; the base and its adapters stay those of the recipe run."""
+
+
+def load_recalled(
+    argument: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), allow_env: Sequence[str] = ()
+) -> LoadedRecipe:
+    """As ``load_recipe``; when the scene is an image made before, with its seed and sampler below the overrides."""
+    loaded = load_recipe(argument, overrides, allow_env)
+    recalled = recalled_settings(loaded)
+    return load_recipe(argument, [*recalled, *overrides], allow_env) if recalled else loaded
 
 
 def recalled_settings(loaded: LoadedRecipe) -> list[str]:

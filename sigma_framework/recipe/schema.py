@@ -257,7 +257,7 @@ class TopLevel:
     task: Task
     """What the recipe does when it is run."""
     scene: Path | None = None
-    """Scene file, or a PNG made by this framework, for ``generate`` and ``insert``; a Python call may give it instead."""
+    """Scene file, or a PNG made by this framework, for ``generate`` and ``insert``; Python calls may give it."""
     background: Path | None = None
     """Photograph to insert into; null takes the scene's own."""
     source: str | None = None

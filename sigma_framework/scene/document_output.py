@@ -24,7 +24,8 @@ def write_document(scene: Scene) -> dict[str, Any]:
     problems: list[Problem] = []
 
     def plain(where: str, value: Any) -> Any:
-        if is_array(value) or isinstance(value, os.PathLike) or (isinstance(value, str) and files.is_absolute(value)):
+        is_own = isinstance(value, os.PathLike) or (files.names_picture(value) and files.is_absolute(value))
+        if is_array(value) or is_own:
             what = "an array" if is_array(value) else "a path of this machine"
             problems.append(Problem(where, f"found {what}, expected a relative file name", "use save or copy_inputs"))
             return None

@@ -11,6 +11,8 @@ from sigma_framework.errors import nearest_name
 MAX_FILE_BYTES = 256 * 2**20
 """Largest picture file, bytes: 50 megapixels of float32 fit."""
 MAX_PATH_CHARACTERS = 1000
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
+"""Endings by which a control's text counts as a picture where no plugin is asked which fields are."""
 
 
 class InputFault(Exception):
@@ -64,6 +66,11 @@ def is_absolute(text: str) -> bool:
     """Absolute on any system, so that a scene means the same everywhere."""
     windows = PureWindowsPath(text)
     return PurePosixPath(text).is_absolute() or windows.is_absolute() or bool(windows.drive or windows.root)
+
+
+def names_picture(value: object) -> bool:
+    """Whether a control's value is a file by its type or by how it ends."""
+    return isinstance(value, os.PathLike) or (isinstance(value, str) and value.lower().endswith(PICTURE_SUFFIXES))
 
 
 def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:

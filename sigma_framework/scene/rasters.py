@@ -170,7 +170,7 @@ def _mask_of_array(values: NDArray[Any], warnings: list[str]) -> BoolMap:
         if not np.isfinite(values).all():
             raise InputFault("the mask holds NaN or infinity")
         return np.asarray(values >= 0.5 * max(1.0, float(values.max())))
-    return np.asarray(values * 2 >= max(1, int(values.max())))
+    return np.asarray(values.astype(np.int64) * 2 >= max(1, int(values.max())))
 
 
 def _mask_of_colours(values: NDArray[np.uint8], warnings: list[str]) -> BoolMap:

@@ -26,7 +26,6 @@ INPUTS = "inputs"
 """Folder of the copied pictures, beside the document."""
 
 _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "NPY": ".npy"}
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
 
 
 def save_scene(scene: Scene, path: Path) -> Scene:
@@ -59,7 +58,7 @@ def copy_pictures(scene: Scene, folder: Path) -> Scene:
         where = f"subjects[{index}]"
         control = dict(subject.control)
         for key, value in subject.control.items():
-            if _is_picture(value):
+            if is_array(value) or files.names_picture(value):
                 control[key] = stored(value, f"{where}.control.{key}")
             if isinstance(value, DepthRaster):
                 control[f"{key}_kind"] = "metric_m" if value.kind == "metric" else "disparity"
@@ -67,16 +66,6 @@ def copy_pictures(scene: Scene, folder: Path) -> Scene:
     if problems:
         raise SceneError(scene.origin, problems)
     return replace(scene, **changes, subjects=tuple(subjects), folder=folder)
-
-
-def _is_picture(value: Any) -> bool:
-    """Whether a control's value is a picture: pixels, a path object, or text that ends like a picture's name.
-
-    Which fields are pictures only the control's plugin knows, and scenes can be copied without plugins.
-    """
-    if is_array(value) or isinstance(value, os.PathLike):
-        return True
-    return isinstance(value, str) and value.lower().endswith(_SUFFIXES)
 
 
 def _store(source: Any, folder: Path | None, target: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,7 +51,9 @@ class BackboneConformance(ComponentConformance):
         drawn = torch.rand(count, 3, 3, 2, generator=self.generators(seed)[0]) * 2 - 1
         return torch.nn.functional.interpolate(drawn, (height * stacked, width), mode="bilinear")
 
-    def predicted(self, backbone: Backbone, *, seeds: Sequence[int] = (0,), prompt: str = "a table", **changes: Any) -> torch.Tensor:
+    def predicted(
+        self, backbone: Backbone, *, seeds: Sequence[int] = (0,), prompt: str = "a table", **changes: Any
+    ) -> torch.Tensor:
         """Velocity of fresh noise under two conditions, at t = 0.6 unless ``changes`` say otherwise."""
         import torch
 
@@ -130,7 +133,7 @@ class BackboneConformance(ComponentConformance):
             assert len(times) == count + 1, f"timesteps: found {len(times)} values, expected {count + 1}"
             assert times[-1] == 0, "timesteps must end at exactly 0"
             assert 0.9 <= times[0] <= 1, f"timesteps must start at noise (1), found {times[0]}"
-            assert all(a > b for a, b in zip(times, times[1:], strict=False)), "timesteps must descend"
+            assert all(a > b for a, b in itertools.pairwise(times)), "timesteps must descend"
 
     def test_velocity_is_of_the_target_alone(self) -> None:
         import torch
@@ -195,7 +198,11 @@ class BackboneConformance(ComponentConformance):
         text, conditions = backbone.encode_prompt(["a table"]), self.conditions(backbone)
         x = backbone.noise(self.size_hw(), self.generators(0))
         guidance = 1.0 if backbone.guidance_embedded else None
-        backbone.velocity(x, torch.tensor([0.6]), text, conditions, guidance).square().mean().backward()
+        loss = backbone.velocity(x, torch.tensor([0.6]), text, conditions, guidance).square().mean()
+        torch.autograd.backward(loss)
+        held = {id(parameter) for parameter in parameters.values()}
+        free = [p for m in backbone.modules() for p in m.parameters() if p.requires_grad and id(p) not in held]
+        assert not free, f"{len(free)} parameters besides the adapter's require gradients; the base must stay frozen"
         moved = [name for name, p in parameters.items() if p.grad is not None and bool(p.grad.any())]
         assert moved, "no gradient reaches the adapter"
 
@@ -228,7 +235,9 @@ class BackboneConformance(ComponentConformance):
             assert not loaded.trainable_parameters(), "an adapter loaded for use is not trainable"
         off, going_on = self.make(), self.make()
         off.load_adapter(path, ADAPTER, 0.0)
-        assert torch.allclose(self.predicted(off), base, atol=self.tolerance), "weight 0 does not switch the adapter off"
+        assert torch.allclose(self.predicted(off), base, atol=self.tolerance), (
+            "weight 0 does not switch the adapter off"
+        )
         going_on.load_adapter(path, ADAPTER, 1.0, trainable=True)
         assert sorted(going_on.trainable_parameters()) == sorted(trained.trainable_parameters()), "names changed"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -63,8 +65,6 @@ def _members(protocol: type) -> list[str]:
 @contextmanager
 def untouched_global_randomness() -> Iterator[None]:
     """Fails when the block draws from a global generator of ``random``, NumPy or (where it is imported) torch."""
-    import sys
-
     torch = sys.modules.get("torch")
     before = random.getstate(), pickle.dumps(np.random.get_state()), torch and torch.get_rng_state().clone()
     yield
@@ -76,10 +76,9 @@ def untouched_global_randomness() -> Iterator[None]:
 
 def same(one: Any, other: Any) -> bool:
     """Equality all the way down through records, sequences and arrays (NaN equals NaN)."""
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)) or one.dtype != other.dtype:
-            return False
-        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    if isinstance(one, np.ndarray):
+        alike = isinstance(other, np.ndarray) and one.dtype == other.dtype
+        return alike and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
     if is_dataclass(one) and not isinstance(one, type):
         return type(one) is type(other) and all(
             same(getattr(one, item.name), getattr(other, item.name)) for item in fields(one)
@@ -88,7 +87,9 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(other, Mapping) and list(one) == list(other) and all(same(one[k], other[k]) for k in one)
     if isinstance(one, (list, tuple)):
         return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other) or (one != one and other != other)
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
+        return math.isnan(other)
+    return bool(one == other)
 
 
 def frozen_arrays(value: Any) -> Any:

@@ -23,7 +23,7 @@ from sigma_framework.types import Canvas, ControlLayer, SubjectAnnotation
 
 
 class ControlConformance(ComponentConformance):
-    """Inherit, set ``spec``; ``options`` where the config has required fields; ``geometries`` for examples of your own."""
+    """Inherit, set ``spec``; ``options`` where the config has required fields; ``geometries`` for your own examples."""
 
     spec: ClassVar[ControlSpec]
     protocol = ControlEncoder
@@ -65,7 +65,9 @@ class ControlConformance(ComponentConformance):
             )
             layer = encoder.encode(geometry, self.canvas)
             self.check_layer(layer)
-            assert (layer.region & subject.mask).any(), "the derived region does not touch the subject it was derived from"
+            assert (layer.region & subject.mask).any(), (
+                "the derived region does not touch the subject it was derived from"
+            )
 
     def test_derived_geometry_is_what_a_scene_may_write(self) -> None:
         for geometry in self.derived():

@@ -33,9 +33,7 @@ class SamplerConformance(ComponentConformance):
     def sampled(self, seeds: Sequence[int], steps: int | None = None, on_step: OnStep | None = None) -> torch.Tensor:
         """(b, 3, 64, 64): one image per seed, with everything the spec needs in the request."""
         backbone = self.backbone()
-        request = toy_request(
-            backbone, seeds, steps=steps or self.steps, background="background" in self.spec.needs
-        )
+        request = toy_request(backbone, seeds, steps=steps or self.steps, background="background" in self.spec.needs)
         sampler: Sampler = self.make()
         return sampler.sample(backbone, request, on_step)
 
@@ -44,9 +42,9 @@ class SamplerConformance(ComponentConformance):
 
         images = self.sampled((0, 1))
         assert images.shape == (2, 3, 64, 64), f"found {tuple(images.shape)}, expected (2, 3, 64, 64)"
+        assert not images.requires_grad, "sampling keeps the graph of every step; use torch.no_grad"
         assert bool(torch.isfinite(images).all()), "not finite"
         assert float(images.abs().max()) <= 1 + 1e-3, "outside [-1, 1]"
-        assert not images.requires_grad, "sampling keeps the graph of every step; use torch.no_grad"
 
     def test_equal_seeds_give_equal_images(self) -> None:
         import torch
@@ -66,14 +64,17 @@ class SamplerConformance(ComponentConformance):
         assert self.sampled((0,), steps=1).shape[0] == 1
 
     def test_conditions_matter(self) -> None:
-        import torch
         from dataclasses import replace
+
+        import torch
 
         backbone = self.backbone()
         request = toy_request(backbone, steps=self.steps, background="background" in self.spec.needs)
         blank = replace(request, conditions=(), generators=(torch.Generator("cpu").manual_seed(0),))
         sampler: Sampler = self.make()
-        assert not torch.equal(sampler.sample(backbone, request), sampler.sample(backbone, blank)), "conditions are ignored"
+        assert not torch.equal(sampler.sample(backbone, request), sampler.sample(backbone, blank)), (
+            "conditions are ignored"
+        )
 
     def test_callback_sees_every_step(self) -> None:
         seen: list[tuple[int, float]] = []
@@ -99,7 +100,6 @@ class SamplerConformance(ComponentConformance):
         assert torch.equal(first, second), "latents that the callback gave back at the last step were not used"
 
     def test_the_background_stays_outside_the_region(self) -> None:
-        import torch
 
         if "background" not in self.spec.needs:
             return
@@ -117,5 +117,7 @@ class SamplerConformance(ComponentConformance):
         sampler.sample(backbone, request, watch)
         clean = backbone.encode_image(request.background, "target").values
         change = (final["latents"] - clean).abs()
-        assert float(change[kept].max()) <= self.tolerance, "after the last step latents outside the region have changed"
+        assert float(change[kept].max()) <= self.tolerance, (
+            "after the last step latents outside the region have changed"
+        )
         assert float(change[~kept].max()) > self.tolerance, "nothing was made inside the region"

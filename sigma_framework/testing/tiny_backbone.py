@@ -56,7 +56,8 @@ class TinyBackbone:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        device: torch.device = self.network["embed"].weight.device
+        return device
 
     @property
     def guidance_embedded(self) -> bool:
@@ -116,7 +117,7 @@ class TinyBackbone:
         import torch
 
         rows, columns = _grid(size_hw)
-        grid = values.float().transpose(1, 2).unflatten(2, (rows, columns))
+        grid = values.float().transpose(1, 2).reshape(len(values), CHANNELS, rows, columns)
         pooled = torch.nn.functional.pixel_shuffle(grid, PATCH // POOL)
         return torch.nn.functional.interpolate(pooled, scale_factor=POOL, mode="nearest").clamp(-1, 1)
 
@@ -221,7 +222,7 @@ def _base(config: TinyConfig) -> Any:
     network = torch.nn.ModuleDict()
     generator = torch.Generator("cpu").manual_seed(config.seed)
     for name, (inputs, outputs) in sizes.items():
-        layer = torch.nn.utils.skip_init(torch.nn.Linear, inputs, outputs, bias=False)
+        layer = torch.nn.Linear(inputs, outputs, bias=False, device="meta").to_empty(device="cpu")
         with torch.no_grad():
             layer.weight.copy_(torch.randn(outputs, inputs, generator=generator) / inputs**0.5)
         network[name] = layer
@@ -254,7 +255,9 @@ def _positions(ids: torch.Tensor, width: int) -> torch.Tensor:
 
 def _text_values(prompt: str, width: int) -> list[list[float]]:
     """Four tokens in [-1, 1] from the text's hash."""
-    values = b"".join(hashlib.sha256(f"{index}:{prompt}".encode()).digest() for index in range(_TEXT_LENGTH * width // 32 + 1))
+    values = b"".join(
+        hashlib.sha256(f"{index}:{prompt}".encode()).digest() for index in range(_TEXT_LENGTH * width // 32 + 1)
+    )
     scaled = [byte / 127.5 - 1 for byte in values]
     return [scaled[index * width : (index + 1) * width] for index in range(_TEXT_LENGTH)]
 
@@ -267,4 +270,6 @@ def _read_adapter(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safe_open(str(file), framework="pt") as opened:
             return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{file}: cannot be read as an adapter ({error}); give a file that save_adapter wrote") from error
+        raise WeightsError(
+            f"{file}: cannot be read as an adapter ({error}); give a file that save_adapter wrote"
+        ) from error

@@ -1,4 +1,4 @@
-"""Small records to test with: a canvas, subjects, an example, a scene, a request. NumPy only until a request is made."""
+"""Small records to test with: a canvas, subjects, an example, a scene; NumPy alone until a request is made."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def toy_canvas(width: int = 64, height: int = 48, fov_y_degrees: float = 50.0) -
     return Canvas(width=width, height=height, camera=Camera.from_fov_y(fov_y_degrees, width, height))
 
 
-def toy_subject(canvas: Canvas, box: Box, *, metres: float = 4.0, yaw_degrees: float = 0.0, caption: str = "") -> SubjectAnnotation:
+def toy_subject(
+    canvas: Canvas, box: Box, *, metres: float = 4.0, yaw_degrees: float = 0.0, caption: str = ""
+) -> SubjectAnnotation:
     """A ball in ``box``: its mask is the ellipse inside the box, its depth bulges towards the camera.
 
     Args:
@@ -51,7 +53,11 @@ def toy_subject(canvas: Canvas, box: Box, *, metres: float = 4.0, yaw_degrees: f
     mask, bulge = _ellipse(canvas, box)
     camera = canvas.camera
     size = ((x1 - x0) * metres / camera.fx, (y1 - y0) * metres / camera.fy, (x1 - x0) * metres / camera.fx)
-    center = (((x0 + x1) / 2 - camera.cx) * metres / camera.fx, ((y0 + y1) / 2 - camera.cy) * metres / camera.fy, metres)
+    center = (
+        ((x0 + x1) / 2 - camera.cx) * metres / camera.fx,
+        ((y0 + y1) / 2 - camera.cy) * metres / camera.fy,
+        metres,
+    )
     depth = np.where(mask, metres - bulge * min(size) / 2, 0.0).astype(np.float32)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return SubjectAnnotation(
@@ -77,7 +83,9 @@ def toy_subjects(canvas: Canvas) -> tuple[SubjectAnnotation, ...]:
     )
 
 
-def toy_example(subjects: int = 2, *, size_hw: tuple[int, int] = (64, 64), identity_size: int = 32, seed: int = 0) -> Example:
+def toy_example(
+    subjects: int = 2, *, size_hw: tuple[int, int] = (64, 64), identity_size: int = 32, seed: int = 0
+) -> Example:
     """Coloured balls side by side on grey, up to five; ``seed`` moves them a little.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from sigma_framework.errors import RunError
 from sigma_framework.protocols import Objective
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
 from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
@@ -76,7 +77,15 @@ class SigmaModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Mean loss of the batch; every draw follows from the position of its example."""
         generators = [torch_generator(self.plan.seed, TRAINING, key.stage, key.position) for key, _ in batch]
-        return self.objective.loss([example for _, example in batch], generators).mean()
+        loss = self.objective.loss([example for _, example in batch], generators).mean()
+        if not bool(torch.isfinite(loss)):
+            names = ", ".join(example.key for _, example in batch)
+            raise RunError(
+                f"step {self.run_step + 1}: the loss is {float(loss.detach())} on {names}; nothing was updated. "
+                "Look at these examples, or lower train.optimizer.d_coef (prodigy) or lr (adamw); run again to go on "
+                "from the last checkpoint"
+            )
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """One step further."""

@@ -194,7 +194,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters
     as_json=st.booleans(),
 )
 def test_save_then_load_gives_the_same_document(
-    tmp_path_factory: pytest.TempPathFactory, prompt: str, caption: str, name: str, far: float, as_json: bool
+    tmp_path_factory: pytest.TempPathFactory, *, prompt: str, caption: str, name: str, far: float, as_json: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("scene")
     control = {"type": "box2d", "xyxy": [0.1, 0.2, far, 3], "note": caption}
@@ -203,3 +203,10 @@ def test_save_then_load_gives_the_same_document(
     loaded = Scene.load(folder / ("a.json" if as_json else "a.yaml"))
     assert loaded.to_document() == saved.to_document()
     assert (loaded.prompt, loaded.subjects[0].name, loaded.subjects[0].control) == (prompt, name, control)
+
+
+def test_line_separators_and_emoji_survive_saving(tmp_path: Path) -> None:
+    prompt = "one \u2028 two \u2029 three\ufefffour \U0001f600 日本\nfive"
+    subject = Subject(image=np.full((9, 9, 3), 7, np.uint8), control=BOX)
+    Scene(subjects=(subject,), prompt=prompt).save(tmp_path / "a.yaml")
+    assert Scene.load(tmp_path / "a.yaml").prompt == prompt

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sigma_framework import BackboneSpec, ObjectiveSpec, hookimpl
-
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.pocket_training.options import PocketBaseOptions, PocketVaeOptions
+from sigma_framework import BackboneSpec, ObjectiveSpec, hookimpl
 
 
 @hookimpl

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sigma_annotators.config import SubjectFilterConfig
 from sigma_annotators.plugin import sigma_register_annotators
 from sigma_annotators.subject_filter import SubjectFilter, overlap
-
 from sigma_framework import DataError
 from sigma_framework.testing import AnnotatorConformance, PluginConformance
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sigma_framework import Problem, WeightsError
 from torch import Tensor, nn
 
 from sigma_backbones.flux_kontext.targets import DEFAULT_TARGETS
+from sigma_framework import Problem, WeightsError
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name diffusers looks for in a folder."""
@@ -50,7 +50,7 @@ def matched_modules(transformer: nn.Module, targets: Sequence[str] | None) -> li
     return sorted(set(matched))
 
 
-def add_lora(transformer: Any, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
+def add_lora(transformer: Any, name: str, *, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
     """A fresh adapter: A Gaussian, B zero, so its effect is zero; the global random state is left as it was."""
     from peft import LoraConfig
 
@@ -136,8 +136,8 @@ def _check_file(file: Path) -> None:
         )
     if file.suffix != ".safetensors":
         raise WeightsError(
-            f"adapter {file}: found a {file.suffix or 'nameless'} file, expected .safetensors; other formats can run code "
-            "when they are opened, convert it where you trust it"
+            f"adapter {file}: found a {file.suffix or 'nameless'} file, expected .safetensors; other formats can run "
+            "code when they are opened, convert it where you trust it"
         )
     try:
         with safe_open(str(file), "pt") as opened:

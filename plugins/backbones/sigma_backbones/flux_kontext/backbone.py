@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sigma_framework import TextTokens, Tokens, WeightsError
 from torch import Tensor, nn
 
 from sigma_backbones import POCKET, pocket_folder
@@ -18,6 +17,7 @@ from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
 from sigma_backbones.flux_kontext.text import encode_prompts
+from sigma_framework import TextTokens, Tokens, WeightsError
 
 VAE_FACTOR = 8
 """Pixels per latent."""
@@ -166,13 +166,13 @@ class FluxKontextBackbone:
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
         self._refuse_second(name)
-        adapters.add_lora(self.transformer, name, rank, alpha, targets, seed)
+        adapters.add_lora(self.transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
         self._weights[name] = 1.0
         self._trainable.add(name)
         self._switch_on()
 
     def save_adapter(self, folder: Path, name: str, metadata: Mapping[str, str]) -> Path:
-        """``pytorch_lora_weights.safetensors`` in ``folder``, as diffusers writes it, with ``metadata`` in its header."""
+        """``pytorch_lora_weights.safetensors``, as diffusers writes it, with ``metadata`` in its header."""
         if name not in self._weights:
             raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32

@@ -67,7 +67,9 @@ def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, An
         "text_encoders": _text_parameters(folder) if folder else FULL_SCALE_TEXT_ENCODERS,
         "adapter": adapter_parameters(shape, int(facts.get("rank") or 0)),
     }
-    licence = LICENCES.get(config.weights, "that of these weights; FLUX.1 [dev] and what is made from it: non-commercial")
+    licence = LICENCES.get(
+        config.weights, "that of these weights; FLUX.1 [dev] and what is made from it: non-commercial"
+    )
     return {
         "tokens": tokens,
         "parameters": parameters,
@@ -180,7 +182,11 @@ def _stored_parameters(folder: Path, part: str) -> int | None:
 
     Of ``model.safetensors`` and ``model.fp16.safetensors`` beside one another only the first kind counts.
     """
-    files = [file for file in sorted((folder / part).glob("*.safetensors")) if not re.search(r"\.\w+\.safetensors", file.name)]
+    files = [
+        file
+        for file in sorted((folder / part).glob("*.safetensors"))
+        if not re.search(r"\.\w+\.safetensors", file.name)
+    ]
     return sum(_header_sizes(files)) if files else None
 
 

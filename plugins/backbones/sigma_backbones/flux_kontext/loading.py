@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sigma_framework import Problem, WeightsError
 
 from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_framework import Problem, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -152,12 +152,12 @@ def _fault(weights: str, where: str, error: Exception) -> WeightsError:
     if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"):
         return WeightsError(
             f"backbone.weights: the hub has no {weights} that you may read ({kind}); check the name and the revision, "
-            f"for a private or gated one accept its licence at https://huggingface.co/{weights} and run `hf auth login` "
-            f"or set HF_TOKEN, {local}"
+            f"for a private or gated one accept its licence at https://huggingface.co/{weights} and run "
+            f"`hf auth login` or set HF_TOKEN, {local}"
         )
     return WeightsError(
-        f"backbone.weights: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go online, "
-        f"accept its licence at https://huggingface.co/{weights}, run `hf auth login` or set HF_TOKEN, {local}"
+        f"backbone.weights: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go "
+        f"online, accept its licence at https://huggingface.co/{weights}, run `hf auth login` or set HF_TOKEN, {local}"
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from sigma_framework import Tokens
 from torch import Tensor
+
+from sigma_framework import Tokens
 
 REFERENCE_TIME = 1.0
 """First coordinate of the identity image's tokens; the noisy image and ``I^C`` have 0, as FLUX.1 Kontext does it."""

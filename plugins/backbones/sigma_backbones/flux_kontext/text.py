@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sigma_framework import TextTokens
 
 from sigma_backbones.flux_kontext.loading import FluxKontextParts
 from sigma_backbones.flux_kontext.position_ids import text_ids
+from sigma_framework import TextTokens
 
 logger = logging.getLogger(__name__)
 

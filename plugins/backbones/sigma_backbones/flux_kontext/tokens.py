@@ -40,6 +40,6 @@ def shift_of(vae: Any) -> float:
 
 
 def encode_mode(vae: Any, images: Tensor) -> Tensor:
-    """Images (b, 3, h, w) in [-1, 1] -> raw latents, without sampling: a distribution's mode, or the latents themselves."""
+    """Images (b, 3, h, w) in [-1, 1] -> raw latents, never sampled: the distribution's mode, or what there is."""
     encoded = vae.encode(images)
     return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()

@@ -1,4 +1,4 @@
-"""The shapes of ``pocket``: FLUX.1 Kontext's architecture and geometry with a few million parameters (design.md 4)."""
+"""The shapes of ``pocket``: FLUX.1 Kontext's architecture and geometry with a few million parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
+from diffusers import (
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
+    FluxTransformer2DModel,
+    ModelMixin,
+)
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -19,6 +25,12 @@ from transformers import (
 )
 
 from sigma_backbones.pocket_training.options import PocketSizes
+from sigma_backbones.pocket_training.patch_code import (
+    DECODER_CHANNELS,
+    ENCODER_CHANNELS,
+    start_decoder,
+    start_encoder,
+)
 from sigma_backbones.pocket_training.tokenizers import build_clip_tokenizer, build_t5_tokenizer, read_words
 
 LATENT_CHANNELS = 16
@@ -32,7 +44,10 @@ def build_vae(
     decoder_blocks: tuple[int, ...],
     seed: int,
 ) -> AutoencoderTiny:
-    """A fresh VAE that starts as an almost linear patch code; the global random state is left as it was."""
+    """A fresh VAE; wide enough and with a linear encoder, it starts from the code of ``patch_code``.
+
+    The global random state is left as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = AutoencoderTiny(
@@ -46,8 +61,10 @@ def build_vae(
         )
         for layer in (*vae.encoder.layers, *vae.decoder.layers):
             _start_layer(layer)
-    with torch.no_grad():
-        vae.decoder.layers[-1].bias.fill_(0.5)
+    if encoder_width >= ENCODER_CHANNELS and not any(encoder_blocks):
+        start_encoder(vae)
+    if decoder_width >= DECODER_CHANNELS:
+        start_decoder(vae)
     return vae
 
 
@@ -61,9 +78,10 @@ def _start_layer(layer: nn.Module) -> None:
     convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-        nn.init.zeros_(convolution.bias)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
     if convolutions:
-        nn.init.zeros_(convolutions[-1].weight)
+        nn.init.normal_(convolutions[-1].weight, std=0.02 * convolutions[-1].weight[0].numel() ** -0.5)
 
 
 def build_untrained(
@@ -102,8 +120,7 @@ def build_pipeline(seed: int, sizes: PocketSizes, vae: AutoencoderTiny | None = 
 def portable_copy(model: Any) -> Any:
     """The same model in bfloat16, its config without the place that it was loaded from."""
     if isinstance(model, ModelMixin):
-        settings = {key: value for key, value in model.config.items() if not key.startswith("_")}
-        twin = type(model).from_config(settings)
+        twin = type(model).from_config({key: value for key, value in model.config.items() if not key.startswith("_")})
     else:
         settings = copy.deepcopy(model.config)
         settings.name_or_path = ""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, FluxKontextPipeline
-from sigma_framework import Example, Tokens, WeightsError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +25,7 @@ from sigma_backbones.flux_kontext.position_ids import image_ids
 from sigma_backbones.flux_kontext.text import encode_prompts
 from sigma_backbones.pocket_training.architecture import build_pipeline, portable_copy
 from sigma_backbones.pocket_training.options import PocketBaseOptions
+from sigma_framework import Example, Tokens, WeightsError
 
 PLACE_TEMPLATE = "Place these subjects in {prompt}"
 """With the prompt of the place (section 4.1)."""
@@ -77,8 +78,10 @@ class PocketBaseObjective:
         for with_reference in (False, True):
             chosen = [k for k, draw in enumerate(draws) if (draw.reference is not None) is with_reference]
             if chosen:
-                picked = [[row[k] for k in chosen] for row in (examples, draws, generators)]
-                losses |= dict(zip(chosen, self._group_loss(*picked), strict=True))
+                grouped = self._group_loss(
+                    [examples[k] for k in chosen], [draws[k] for k in chosen], [generators[k] for k in chosen]
+                )
+                losses |= dict(zip(chosen, grouped, strict=True))
         return torch.stack([losses[k] for k in range(len(examples))])
 
     @torch.no_grad()
@@ -145,7 +148,9 @@ class PocketBaseObjective:
 
     def _token_weights(self, examples: Sequence[Example]) -> Tensor:
         """(b, l) with mean 1 per example: more where subjects are."""
-        masks = np.stack([np.any([s.mask for s in e.subjects] or [np.zeros(e.target.shape[:2], bool)], 0) for e in examples])
+        masks = np.stack(
+            [np.any([s.mask for s in e.subjects] or [np.zeros(e.target.shape[:2], bool)], 0) for e in examples]
+        )
         coverage = functional.avg_pool2d(torch.from_numpy(masks).float()[:, None], TOKEN_PIXELS).flatten(1)
         weights = 1 + self.options.subject_weight * coverage
         return (weights / weights.mean(1, keepdim=True)).to(self.backbone.device)
@@ -158,7 +163,7 @@ class PocketBaseObjective:
         conditions = [backbone.encode_image(as_images([picture]), "identity") for picture in pictures]
         x = backbone.noise(size_hw, [torch.Generator().manual_seed(seed)])
         times = backbone.timesteps(self.options.picture_steps, x.length)
-        for now, then in zip(times, times[1:], strict=False):
+        for now, then in pairwise(times):
             velocity = backbone.velocity(x, now[None], text, conditions)
             x = Tokens(values=x.values + (then - now) * velocity, ids=x.ids)
         image = backbone.decode(x.values, size_hw)[0]
@@ -204,5 +209,7 @@ def as_images(pictures: Sequence[RgbImage]) -> Tensor:
 
 def _read_vae(folder: Path) -> AutoencoderTiny:
     if not (folder / "config.json").is_file():
-        raise WeightsError(f"objective_options.vae: {folder} holds no VAE; expected a diffusers folder with config.json")
+        raise WeightsError(
+            f"objective_options.vae: {folder} holds no VAE; expected a diffusers folder with config.json"
+        )
     return AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32)

@@ -15,11 +15,11 @@ class PocketVaeOptions:
 
     encoder_width: int = 48
     """Channels of the encoder's convolutions, at least 8."""
-    encoder_blocks: tuple[int, int, int, int] = (0, 0, 2, 2)
-    """Residual blocks at 1, 1/2, 1/4, 1/8 of the picture's size."""
+    encoder_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Residual blocks at 1, 1/2, 1/4, 1/8 of the picture's size; none is a linear encoder that starts as a patch code."""
     decoder_width: int = 48
     """Channels of the decoder's convolutions, at least 8."""
-    decoder_blocks: tuple[int, int, int, int] = (3, 3, 0, 0)
+    decoder_blocks: tuple[int, int, int, int] = (3, 3, 1, 0)
     """Residual blocks at 1/8, 1/4, 1/2, 1 of the picture's size."""
     start: str | None = None
     """A diffusers folder of the VAE to go on from (then the architecture is that folder's); None starts anew."""
@@ -35,10 +35,10 @@ class PocketVaeOptions:
     """Share of procedural textures."""
     mean_weight: float = 0.5
     """Weight of the absolute error of 4 x 4 and of 8 x 8 averages: it keeps routing levels."""
-    square_weight: float = 2.0
+    square_weight: float = 4.0
     """Weight of the squared error beside the absolute one."""
     latent_weight: float = 0.01
-    """Weight that pulls each latent channel to mean 0 and variance 1."""
+    """Weight that pulls each latent channel to mean 0 and its variance below 1."""
     latent_noise: float = 0.03
     """Standard deviation of the noise added to the latents before decoding."""
     compose_linear: bool = True

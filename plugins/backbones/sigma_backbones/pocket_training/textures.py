@@ -1,4 +1,4 @@
-"""Procedural pictures with the statistics of photographs: the pocket VAE must survive what users bring (design.md 4)."""
+"""Procedural pictures with the statistics of photographs: the pocket VAE must survive what users bring."""
 
 from __future__ import annotations
 

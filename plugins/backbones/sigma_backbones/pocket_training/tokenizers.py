@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -72,7 +73,7 @@ def _merge_words(
     merges: list[tuple[str, str]] = []
     spelt = [list(spelling) for spelling in spellings.values()]
     while True:
-        pairs = Counter(pair for symbols in spelt for pair in zip(symbols, symbols[1:], strict=False))
+        pairs = Counter(pair for symbols in spelt for pair in pairwise(symbols))
         if not pairs:
             return vocabulary, merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))

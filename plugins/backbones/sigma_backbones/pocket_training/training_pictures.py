@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from sigma_framework import DataError, Example
 
-from sigma_backbones.pocket_training.textures import Rng, draw_texture, smooth_depth
 from sigma_backbones.arrays import BoolMap, RgbImage
+from sigma_backbones.pocket_training.textures import Rng, draw_texture, smooth_depth
+from sigma_framework import DataError, Example
 
 INTENSITY_STEP = 10
 """Intensity of subject i is 10 (i + 1) (section 3.3)."""

@@ -8,18 +8,41 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
-from sigma_framework import Example
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sigma_backbones.arrays import RgbImage
 from sigma_backbones.pocket_training.architecture import build_vae, portable_copy
 from sigma_backbones.pocket_training.composed_vae import can_compose, decode_composed, encode_composed
 from sigma_backbones.pocket_training.options import KINDS, PocketVaeOptions
 from sigma_backbones.pocket_training.training_pictures import draw_picture
-from sigma_backbones.arrays import RgbImage
+from sigma_framework import Example
 
 STATISTICS_DECAY = 0.99
 """How slowly the record of the latents' mean and variance follows the batches."""
+
+
+class LatentStatistics(nn.Module):
+    """Running mean and mean square of the latents, kept as buffers so that they are saved and restored."""
+
+    mean: Tensor
+    square: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("square", torch.ones(()))
+
+    @torch.no_grad()
+    def record(self, latents: Tensor) -> None:
+        """Takes in one batch."""
+        self.mean.lerp_(latents.mean(), 1 - STATISTICS_DECAY)
+        self.square.lerp_(latents.square().mean(), 1 - STATISTICS_DECAY)
+
+    def measured(self) -> tuple[float, float]:
+        """Mean and standard deviation."""
+        mean = float(self.mean)
+        return mean, max(float(self.square) - mean**2, 1e-12) ** 0.5
 
 
 class PocketVaeObjective:
@@ -28,9 +51,7 @@ class PocketVaeObjective:
     def __init__(self, vae: AutoencoderTiny, options: PocketVaeOptions) -> None:
         self.vae = vae.float().train()
         self.options = options
-        self.statistics = nn.Module()
-        self.statistics.register_buffer("mean", torch.zeros(()))
-        self.statistics.register_buffer("square", torch.ones(()))
+        self.statistics = LatentStatistics()
         self._composed = options.compose_linear and can_compose(vae)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
@@ -52,7 +73,7 @@ class PocketVaeObjective:
         latents = encode_composed(self.vae, images) if self._composed else self.vae.encode(images).latents
         noisy = latents + self.options.latent_noise * _noise_like(latents, generators)
         decoded = decode_composed(self.vae, noisy) if self._composed else self.vae.decode(noisy).sample
-        self._record(latents.detach())
+        self.statistics.record(latents.detach())
         return self._reconstruction_loss(decoded, images) + self.options.latent_weight * _latent_loss(latents)
 
     @torch.no_grad()
@@ -74,9 +95,8 @@ class PocketVaeObjective:
         return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
     def save(self, folder: Path) -> None:
-        """Writes the VAE as a diffusers folder in bfloat16, with the latents' measured scale and shift in its config."""
-        mean, square = float(self.statistics.mean), float(self.statistics.square)
-        deviation = max(square - mean**2, 1e-12) ** 0.5
+        """Writes the VAE as a diffusers folder in bfloat16, the measured scale and shift of its latents in the config."""
+        mean, deviation = self.statistics.measured()
         self.vae.register_to_config(scaling_factor=round(1 / deviation, 4), shift_factor=round(mean, 4))
         portable_copy(self.vae).save_pretrained(folder)
 
@@ -97,11 +117,6 @@ class PocketVaeObjective:
             loss = loss + self.options.mean_weight * functional.avg_pool2d(error, side).abs().mean((1, 2, 3))
         return loss
 
-    @torch.no_grad()
-    def _record(self, latents: Tensor) -> None:
-        self.statistics.mean.lerp_(latents.mean(), 1 - STATISTICS_DECAY)
-        self.statistics.square.lerp_(latents.square().mean(), 1 - STATISTICS_DECAY)
-
 
 def build_objective(backbone_config: object, options: PocketVaeOptions, seed: int) -> PocketVaeObjective:
     """Factory of the objective; the backbone's own weights are not read."""
@@ -112,9 +127,9 @@ def build_objective(backbone_config: object, options: PocketVaeOptions, seed: in
 
 
 def _latent_loss(latents: Tensor) -> Tensor:
-    """Distance of each channel from mean 0 and variance 1 over the batch, the same number for each example."""
+    """How far channels leave mean 0 and exceed variance 1 over the batch, the same number for each example."""
     mean, variance = latents.mean((0, 2, 3)), latents.var((0, 2, 3))
-    return (mean.square() + (variance - 1).square()).mean().expand(latents.shape[0])
+    return (mean.square() + functional.relu(variance - 1).square()).mean().expand(latents.shape[0])
 
 
 def _noise_like(latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

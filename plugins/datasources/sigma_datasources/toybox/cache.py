@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -75,7 +76,8 @@ class ExampleCache:
                 np.savez(file, allow_pickle=False, **_pack(example))
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise DataError(
                 f"cache: cannot write {path} ({error.strerror}); choose another folder or free space"
             ) from error

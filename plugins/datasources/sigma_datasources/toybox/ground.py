@@ -124,8 +124,9 @@ def _floor_pattern(kind: str, a: Array, b: Array) -> Array:
 def _falloff(place: Place, view: View, rows: Array) -> Array:
     """(R, W) a slight darkening away from the brightest spot."""
     column, row = place.falloff
-    x = (np.arange(view.width, dtype=np.float32) + 0.5) / view.width - column
-    y = rows / view.height - row
+    columns = np.arange(view.width, dtype=np.float32) + np.float32(0.5)
+    x = columns * np.float32(1 / view.width) - np.float32(column)
+    y = rows * np.float32(1 / view.height) - np.float32(row)
     weight = np.float32(0.16)
     return np.float32(1.04) - weight * (y * y)[:, None] - weight * x * x
 

@@ -19,16 +19,18 @@ _FAR = np.float32(np.inf)
 
 
 def enter_planes(normals: Array, offsets: Array, origin: Array, directions: Array) -> Array:
-    """Slabs: inside is ``normals @ p <= offsets``."""
-    speed = normals @ directions
-    gap = (offsets - normals @ origin)[:, None]
-    np.copyto(speed, _TINY, where=speed == 0)
-    at = gap / speed
-    inward = speed < 0
-    first = np.where(inward, at, -_FAR).max(axis=0)
-    np.copyto(at, _FAR, where=inward)
-    last = at.min(axis=0)
-    return np.where((first <= last) & (first > 0), first, _FAR)
+    """Of a polyhedron: inside is ``normals @ p <= offsets``.
+
+    With rate = normal . direction / gap, a plane that the origin lies beyond is crossed inwards at 1 / rate, the others
+    outwards at 1 / rate; so the ray enters at the smallest rate of the former if the latter's are all smaller still.
+    """
+    gap = offsets - normals @ origin
+    gap[gap == 0] = _TINY
+    rates = (normals / gap[:, None]) @ directions
+    beyond = gap < 0
+    enters, leaves = rates[beyond].min(axis=0), rates[~beyond].max(axis=0)
+    hit = (enters > 0) & (leaves <= enters)
+    return np.where(hit, 1 / np.where(hit, enters, 1), _FAR)
 
 
 def normal_planes(normals: Array, offsets: Array, points: Array) -> Array:

@@ -15,49 +15,59 @@ from sigma_datasources.toybox.solids import SOLIDS
 from sigma_datasources.toybox.visibility import own_frame, pixel_window
 
 Array = NDArray[np.float32]
+Index = NDArray[np.int64]
 
 _SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 """Offsets from the pixel's centre, (x, y)."""
 
 
 def paint(scenery: Scenery) -> NDArray[np.uint8]:
-    """(H, W, 3) the picture."""
-    view, light = scenery.view, scenery.place.light
-    pixels = view.width * view.height
-    ground = render_ground(scenery.place, view, scenery.backdrop, scenery.looks, scenery.poses).reshape(3, pixels)
-    colours = np.tile(ground, len(_SAMPLES))
-    depth = np.full(len(_SAMPLES) * pixels, np.inf, np.float32)
-    frame = view.ground_to_camera().astype(np.float32)
+    """(H, W, 3) the picture: the ground once per pixel, subjects and their outlines four times."""
+    view, count = scenery.view, len(_SAMPLES)
+    ground = render_ground(scenery.place, view, scenery.backdrop, scenery.looks, scenery.poses)
+    ground = ground.reshape(3, view.width * view.height)
+    touched = [_touched(scenery.seen.owner, k, pixel_window(pose, view)) for k, pose in enumerate(scenery.poses)]
+    place_of = np.zeros(ground.shape[1], np.int64)
+    for index in touched:
+        place_of[index] = 1
+    pixels = np.flatnonzero(place_of)
+    place_of[pixels] = np.arange(len(pixels))
+    colours = np.tile(ground.take(pixels, axis=1), count)
+    depth = np.full(colours.shape[1], np.inf, np.float32)
+    for look, pose, index in zip(scenery.looks, scenery.poses, touched, strict=True):
+        samples = (place_of.take(index) + len(pixels) * np.arange(count)[:, None]).ravel()
+        _paint_subject(scenery, look, pose, _sample_rays(view, index), samples, colours=colours, depth=depth)
+    for channel in range(3):
+        ground[channel][pixels] = colours[channel].reshape(count, -1).sum(axis=0) * np.float32(1 / count)
+    return to_bytes(ground, 1, view.height, view.width)
+
+
+def _paint_subject(
+    scenery: Scenery, look: Look, pose: Pose, directions: Array, samples: Index, *, colours: Array, depth: Array
+) -> None:
+    """Writes one subject into ``colours`` (3, S) and ``depth`` (S,) wherever it is the nearest so far."""
+    frame = scenery.view.ground_to_camera().astype(np.float32)
+    light = scenery.place.light
     x, up, z = light.direction
-    towards_light = frame @ np.array([x, -up, z], np.float32)
-    for k, (look, pose) in enumerate(zip(scenery.looks, scenery.poses, strict=True)):
-        index = _touched(scenery.seen.owner, k, pixel_window(pose, view))
-        directions = _sample_rays(view, index)
-        samples = (index + pixels * np.arange(len(_SAMPLES))[:, None]).ravel()
-        to_own, origin = own_frame(look, pose)
-        own_directions = to_own @ directions
-        hit = SOLIDS[look.solid].enter(origin, own_directions)
-        shown = np.flatnonzero(hit < depth.take(samples))
-        samples, hit = samples.take(shown), hit.take(shown)
-        depth[samples] = hit
-        points = origin[:, None] + own_directions.take(shown, axis=1) * hit
-        lit = _surface(
-            look,
-            pose,
-            points,
-            directions.take(shown, axis=1),
-            light=light,
-            towards_light=towards_light,
-            up=-frame[:, 1],
-        )
-        # Light bounces less in the corner between a solid and the ground.
-        height = (np.float32(SOLIDS[look.solid].extents[1]) - points[1]) * np.float32(
-            0.5 / SOLIDS[look.solid].extents[1]
-        )
-        lit *= np.float32(0.8) + np.float32(0.2) * np.minimum(height * 3, 1)
-        for channel in range(3):  # row by row: a fancy index along the second axis is three times slower
-            colours[channel][samples] = lit[channel]
-    return to_bytes(colours.reshape(3, len(_SAMPLES), pixels).sum(axis=1), len(_SAMPLES), view.height, view.width)
+    to_own, origin = own_frame(look, pose)
+    own_directions = to_own @ directions
+    hit = SOLIDS[look.solid].enter(origin, own_directions)
+    shown = np.flatnonzero(hit < depth.take(samples))
+    samples, hit = samples.take(shown), hit.take(shown)
+    depth[samples] = hit
+    points = origin[:, None] + own_directions.take(shown, axis=1) * hit
+    lit = _surface(
+        look,
+        pose,
+        points,
+        directions.take(shown, axis=1),
+        light=light,
+        towards_light=frame @ np.array([x, -up, z], np.float32),
+        up=-frame[:, 1],
+    )
+    lit *= _corner_shade(look, points)
+    for channel in range(3):  # row by row: a fancy index along the second axis is three times slower
+        colours[channel][samples] = lit[channel]
 
 
 def _corner_shade(look: Look, points: Array) -> Array:
@@ -73,7 +83,7 @@ def to_bytes(summed: Array, samples: int, height: int, width: int) -> NDArray[np
     return np.ascontiguousarray(scaled.T).reshape(height, width, 3)
 
 
-def _touched(owner: NDArray[np.int16], k: int, window: tuple[int, int, int, int]) -> NDArray[np.int64]:
+def _touched(owner: NDArray[np.int16], k: int, window: tuple[int, int, int, int]) -> Index:
     """Flat indices of the visible pixels of subject ``k`` and their neighbours."""
     height, width = owner.shape
     x0, y0, x1, y1 = window
@@ -89,7 +99,7 @@ def _touched(owner: NDArray[np.int16], k: int, window: tuple[int, int, int, int]
     return (rows + y0) * width + columns + x0
 
 
-def _sample_rays(view: View, index: NDArray[np.int64]) -> Array:
+def _sample_rays(view: View, index: Index) -> Array:
     """(3, S * P) ray directions with z = 1, sample after sample."""
     rows, columns = np.divmod(index, view.width)
     camera = view.camera

@@ -1,0 +1,1 @@
+"""A control, a backbone, a data source and a sampler for sigma_framework."""

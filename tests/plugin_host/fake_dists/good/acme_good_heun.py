@@ -1,0 +1,3 @@
+"""Needs a package that only the extra ``heun`` brings."""
+
+import acme_numerics  # noqa: F401

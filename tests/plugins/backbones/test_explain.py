@@ -1,0 +1,91 @@
+"""Costs are counted without torch, and counted right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+from peft import LoraConfig
+
+from sigma_backbones.flux_kontext.adapters import target_pattern
+from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
+from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
+from sigma_backbones.flux_kontext.explain import (
+    FULL_SCALE_TRANSFORMER,
+    adapter_parameters,
+    explain,
+    transformer_parameters,
+)
+
+FACTS = {"size_hw": (768, 512), "identity_size": 512, "subjects": 3, "rank": 128, "batch_size": 1, "task": "train"}
+
+
+@pytest.fixture(scope="module")
+def full_scale() -> FluxTransformer2DModel:
+    with torch.device("meta"):
+        return FluxTransformer2DModel(**FULL_SCALE_TRANSFORMER)
+
+
+def test_the_full_transformer_is_counted_exactly(full_scale: FluxTransformer2DModel) -> None:
+    counted = sum(p.numel() for p in full_scale.parameters())
+    assert transformer_parameters(FULL_SCALE_TRANSFORMER) == counted
+    assert round(counted / 1e9, 1) == 11.9
+
+
+def test_the_paper_s_adapter_has_463_6_million_parameters(full_scale: FluxTransformer2DModel) -> None:
+    with torch.device("meta"):
+        full_scale.add_adapter(LoraConfig(r=128, lora_alpha=128, target_modules=target_pattern(None)))
+    counted = sum(p.numel() for name, p in full_scale.named_parameters() if ".lora_" in name)
+    assert adapter_parameters(FULL_SCALE_TRANSFORMER, 128) == counted
+    assert round(counted / 1e6, 1) == 463.6
+
+
+def test_tokens_follow_the_sizes() -> None:
+    tokens = explain(FluxKontextConfig(weights=FULL_SCALE), FACTS)["tokens"]
+    assert tokens == {"text": 512, "target": 1536, "identity": 3072, "spatial": 1536, "total": 6656}
+    oblong = explain(FluxKontextConfig(weights=FULL_SCALE), {**FACTS, "identity_size": (32, 64), "text_length": 100})
+    assert oblong["tokens"]["identity"] == 3 * 2 * 4
+    assert oblong["tokens"]["text"] == 100
+
+
+def test_a_folder_is_counted_as_it_loads(backbone: FluxKontextBackbone, tiny_folder: Path) -> None:
+    found = explain(FluxKontextConfig(weights=str(tiny_folder)), FACTS)["parameters"]
+    transformer, vae, *text = (sum(p.numel() for p in model.parameters()) for model in backbone.modules())
+    assert found["transformer"] == transformer
+    assert found["vae"] == vae
+    assert found["text_encoders"] == sum(text)
+    assert explain(FluxKontextConfig(weights=str(tiny_folder)), FACTS)["tokens"]["text"] == 48
+
+
+def test_memory_grows_with_what_is_asked_for() -> None:
+    def memory(facts: dict[str, object] | None = None, **options: object) -> dict[str, int]:
+        config = FluxKontextConfig(weights=FULL_SCALE, **options)
+        return dict(explain(config, {**FACTS, **(facts or {})})["memory_bytes"])
+
+    training = memory()
+    assert 30e9 < training["weights"] < 36e9
+    assert training["adapter_and_optimizer"] > memory({"task": "generate"})["adapter_and_optimizer"]
+    assert memory({"batch_size": 2})["activations"] == 2 * training["activations"]
+    assert memory(gradient_checkpointing=True)["activations"] < training["activations"] / 5
+    assert memory(dtype="float32")["weights"] == 2 * training["weights"]
+
+
+def test_licences_are_named() -> None:
+    assert "Non-Commercial" in explain(FluxKontextConfig(weights=FULL_SCALE), FACTS)["licence"]
+    assert "gated" in explain(FluxKontextConfig(weights=FULL_SCALE), FACTS)["licence"]
+
+
+def test_listing_and_explaining_import_no_torch(tiny_folder: Path) -> None:
+    code = (
+        "import sys; from sigma_backbones.plugin import sigma_register_backbones as hook; (spec,) = hook();"
+        "from sigma_framework.specs import resolve_factory;"
+        f"resolve_factory(spec.explain)(spec.config(weights={str(tiny_folder)!r}), {FACTS!r});"
+        "heavy = {'torch', 'diffusers', 'transformers', 'peft', 'scipy'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,107 @@
+"""Weights that cannot be used are refused with the way out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from sigma_backbones.flux_kontext.backbone import build
+from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
+from sigma_backbones.flux_kontext.loading import load_parts
+from sigma_framework import WeightsError
+
+
+@pytest.fixture
+def copied(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+
+
+def refusal(weights: str | Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load_parts(str(weights), None, torch.float32)
+    return str(caught.value)
+
+
+def test_weights_are_kept_in_the_wanted_numbers(tiny_folder: Path) -> None:
+    for name, dtype in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        backbone = build(FluxKontextConfig(weights=str(tiny_folder), device="cpu", dtype=name))
+        assert {p.dtype for model in backbone.modules() for p in model.parameters()} == {dtype}
+
+
+def test_a_missing_folder_is_not_looked_up_on_the_hub(tmp_path: Path) -> None:
+    assert "is not a folder here" in refusal(tmp_path / "nowhere")
+    assert "is not a folder here" in refusal("./nowhere/at-all")
+
+
+def test_all_missing_parts_are_named(copied: Path) -> None:
+    shutil.rmtree(copied / "vae")
+    shutil.rmtree(copied / "tokenizer_2")
+    message = refusal(copied)
+    assert "2 problems" in message
+    assert "vae: found no such folder" in message
+    assert "tokenizer_2: found no such folder" in message
+
+
+def test_a_folder_of_another_kind_is_named(copied: Path) -> None:
+    (copied / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    assert "found StableDiffusionPipeline, expected FluxKontextPipeline" in refusal(copied)
+    (copied / "model_index.json").write_text("{")
+    assert "model_index.json is damaged" in refusal(copied)
+    (copied / "model_index.json").unlink()
+    assert "has no model_index.json" in refusal(copied)
+
+
+def test_a_cut_file_is_damaged(copied: Path) -> None:
+    file = copied / "transformer" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    message = refusal(copied)
+    assert str(copied) in message
+    assert "copy or download it again" in message
+
+
+def test_parts_of_different_models_are_refused(copied: Path) -> None:
+    path = copied / "transformer" / "config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "pooled_projection_dim": 24}))
+    shutil.rmtree(copied / "transformer")
+    from diffusers import FluxTransformer2DModel
+
+    FluxTransformer2DModel.from_config({**settings, "pooled_projection_dim": 24}).save_pretrained(
+        copied / "transformer"
+    )
+    assert "pooled_projection_dim: found 24, expected 16" in refusal(copied)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (GatedRepoError, ("is gated", "accept its licence at https://huggingface.co/", "hf auth login", "HF_TOKEN")),
+        (RepositoryNotFoundError, ("check the name", "hf auth login")),
+        (LocalEntryNotFoundError, ("not on this machine", "go online", "HF_TOKEN")),
+        (ConnectionError, ("not on this machine", "go online")),
+    ],
+)
+def test_the_hub_s_refusals_say_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, fault: type[Exception], words: tuple[str, ...]
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        error = fault.__new__(fault)
+        Exception.__init__(error, "401 Client Error")
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    message = refusal(FULL_SCALE)
+    assert FULL_SCALE in message
+    assert "backbone.weights=FOLDER" in message
+    assert all(word in message for word in words)
+
+
+def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "could not be downloaded" in refusal("nobody/nothing-of-this-name")

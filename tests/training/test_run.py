@@ -1,0 +1,195 @@
+"""Whole runs on a tiny backbone: they learn, resume bit-exactly, record, and stop when told."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sigma_framework.errors import RunError, RunInterrupted
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.progress import Silent
+from sigma_framework.recipe.schema import OptimizerBlock, TrainBlock
+from sigma_framework.testing import TinyBackbone, ToySource
+from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
+from sigma_framework.training.checkpoints import load_newest
+from sigma_framework.training.curriculum import StagePlan, plan_batches
+from sigma_framework.training.run import TrainingRun, run_training
+
+OPTIONS = AdapterOptions(
+    identity_size=32, identity_padding=1.3, channel_dropout=0.1, full_prompt_share=0.5, text_dropout=0.0,
+    condition_dropout=0.0, guidance=None, timesteps="logit_normal", subject_loss_weight=0.0, rank=4, alpha=4.0,
+    targets=None, picture_steps=2,
+)  # fmt: skip
+TRAIN = TrainBlock(
+    batch_size=2,
+    optimizer=OptimizerBlock(type="adamw", lr=1e-2),
+    checkpoint_every=3,
+    validation_scenes=4,
+    grid_scenes=1,
+    threads=1,
+)
+
+
+def objective(**changes: Any) -> AdapterObjective:
+    host = PluginHost.discover()
+    controls = {name: host.make(host.resolve("control", name), host.resolve("control", name).spec.config()) for name in ("box2d", "depth")}
+    sampler = host.resolve("sampler", "generate")
+    granularities = [
+        Granularity(name="boxes", controls=("box2d",), weight=1.0),
+        Granularity(name="mixed", controls=("box2d", "depth"), weight=1.0),
+    ]
+    made = host.make(sampler, sampler.spec.config())
+    return AdapterObjective(TinyBackbone(), controls, granularities, made, replace(OPTIONS, **changes), seed=1)
+
+
+def training(folder: Path, train: TrainBlock = TRAIN, steps: tuple[int, int] = (5, 4), **changes: Any) -> TrainingRun:
+    sources = {"toy": ToySource(length=60)}
+    stages = [
+        StagePlan(name="s1", steps=steps[0], min_subjects=1, max_subjects=2, sources=("toy",)),
+        StagePlan(name="s2", steps=steps[1], min_subjects=2, max_subjects=None, sources=("toy",)),
+    ]
+    folder.mkdir(exist_ok=True)
+    return TrainingRun(
+        objective=objective(**changes),
+        sources=sources,
+        plan=plan_batches(stages, sources, {"toy": 1.0}, train.batch_size, 7, train.validation_scenes),
+        folder=folder,
+        weights_folder=folder / "adapter",
+        recipe_yaml="task: train\n",
+        options=train,
+        hand_overs=("keep", "keep"),
+        resume_line="sigma-run again",
+    )
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state, _ = load_newest(folder / "checkpoints")
+    assert state is not None
+    return dict(state.parameters)
+
+
+class StopAt(Silent):
+    """Sends a signal to this process when so many steps are done."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.left, self.number = step, number
+
+    def advance(self, steps: int = 1, facts: str = "") -> None:
+        self.left -= steps
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_run_leaves_its_records_and_learns(tmp_path: Path) -> None:
+    run = training(tmp_path, steps=(40, 6))
+    outcome = run_training(run, Silent())
+    (_, before, after), (_, later, end) = outcome.validation
+    assert after < before
+    assert end < later * 1.02
+    found = rows(tmp_path)
+    assert [row["step"] for row in found if row["loss"]] == [str(step) for step in range(1, 47)]
+    assert {row["stage"] for row in found} == {"s1", "s2"}
+    names = sorted(path.name for path in (tmp_path / "grids").iterdir())
+    assert names == ["s1-000000.png", "s1-000040.png", "s2-000046.png"]
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert list((tmp_path / "adapter").iterdir())
+
+
+@pytest.mark.parametrize("stop", [2, 5, 6])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop: int) -> None:
+    run_training(training(tmp_path / "whole"), Silent())
+    with pytest.raises(RunInterrupted, match="go on with: sigma-run again") as caught:
+        run_training(training(tmp_path / "parts"), StopAt(stop, signal.SIGTERM))
+    assert caught.value.exit_code == 143
+    assert load_newest(tmp_path / "parts" / "checkpoints")[0].step == stop
+    run_training(training(tmp_path / "parts"), Silent())
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    losses = [[row["loss"] for row in rows(tmp_path / name) if row["loss"]] for name in ("whole", "parts")]
+    assert losses[0] == losses[1]
+
+
+def test_forgetting_the_optimizer_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative of the test above: without the optimizer's state the weights differ."""
+    run_training(training(tmp_path / "whole"), Silent())
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path / "parts"), StopAt(5, signal.SIGINT))
+    from sigma_framework.training.lightning_module import SigmaModule
+
+    before = SigmaModule.__init__
+
+    def forgetful(self: SigmaModule, *arguments: Any, **named: Any) -> None:
+        before(self, *arguments, **{**named, "optimizer_state": None})
+
+    monkeypatch.setattr(SigmaModule, "__init__", forgetful)
+    run_training(training(tmp_path / "parts"), Silent())
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert not all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_data_workers_change_nothing(tmp_path: Path) -> None:
+    run_training(training(tmp_path / "none", steps=(3, 1)), Silent())
+    run_training(training(tmp_path / "two", replace(TRAIN, num_workers=2), steps=(3, 1)), Silent())
+    none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
+    run_training(training(tmp_path, steps=(2, 1)), Silent())
+    with pytest.raises(RunError, match="holds other weights"):
+        run_training(training(tmp_path, steps=(4, 1), rank=2), Silent())
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
+    run = training(tmp_path)
+    plain = run.objective.loss
+    calls = []
+
+    def poisoned(examples: Any, generators: Any) -> torch.Tensor:
+        calls.append(len(examples))
+        loss = plain(examples, generators)
+        return loss * float("nan") if torch.is_grad_enabled() and sum(calls) > 9 else loss
+
+    run.objective.loss = poisoned  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"step \d+: the loss is nan .* toy"):
+        run_training(run, Silent())
+    state, _ = load_newest(tmp_path / "checkpoints")
+    assert state is None or all(bool(torch.isfinite(value).all()) for value in state.parameters.values())
+
+
+def test_the_time_limit_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="time_limit_minutes is over"):
+        run_training(training(tmp_path, replace(TRAIN, time_limit_minutes=1e-6)), Silent())
+    assert load_newest(tmp_path / "checkpoints")[0].step == 1
+
+
+def test_subject_weight_counts_regions_more() -> None:
+    source = ToySource(length=6)
+    examples = [source[1]]
+
+    def value(**changes: Any) -> float:
+        return float(objective(channel_dropout=0.0, **changes).loss(examples, [torch.Generator().manual_seed(3)]))
+
+    assert value() == value(subject_loss_weight=0.0)
+    assert value(subject_loss_weight=5.0) != value()
+
+
+def test_a_source_without_depth_draws_what_it_can() -> None:
+    example = ToySource(length=6)[1]
+    flat = replace(example, subjects=tuple(replace(s, depth=None, box3d=None) for s in example.subjects))
+    import numpy as np
+
+    made = [objective().condition(flat, np.random.default_rng(seed), training=True) for seed in range(6)]
+    assert all(not one.spatial[..., 2].any() for one in made)
