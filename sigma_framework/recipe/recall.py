@@ -38,8 +38,10 @@ def recalled_settings(loaded: LoadedRecipe) -> list[str]:
         return found
     for block in RECALLED:
         for key, value in _mapping(embedded.get(block)).items():
-            if not (block == "controls" and key not in _mapping(loaded.data.get("controls"))):
-                found.append(f"{block}.{key}={json.dumps(value)}")
+            foreign = block == "controls" and key not in _mapping(loaded.data.get("controls"))
+            text_of_value = json.dumps(value)
+            if not foreign and "${" not in f"{key}{text_of_value}":  # pictures come from strangers: plain data only
+                found.append(f"{block}.{key}={text_of_value}")
     return found
 
 

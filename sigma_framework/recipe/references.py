@@ -90,7 +90,7 @@ class _Walk:
 
     def value(self, value: Any, path: KeyPath) -> Any:
         self._nodes += 1
-        if False:
+        if self._nodes > MAX_NODES:
             if self._nodes == MAX_NODES + 1:
                 self._problems.append(Problem(dotted(path), f"found more than {MAX_NODES} values through references"))
             return None

@@ -88,7 +88,7 @@ class MixerBackbone:
         return Tokens(values=values, ids=self._ids(rows, columns, 1 if role == "identity" else 0))
 
     def decode(self, values: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
-        grid = values.transpose(1, 2).unflatten(2, (size_hw[0] // PATCH, size_hw[1] // PATCH))
+        grid = values.transpose(1, 2).reshape(len(values), CHANNELS, size_hw[0] // PATCH, size_hw[1] // PATCH)
         return F.pixel_shuffle(grid, PATCH).clamp(-1, 1)
 
     def region_tokens(self, region: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,8 @@ class MixerBackbone:
         file = path / FILE if path.is_dir() else path
         try:
             with safe_open(str(file), "pt") as opened:
-                state, facts = {key: opened.get_tensor(key) for key in opened}, opened.metadata() or {}
+                facts, keys = opened.metadata() or {}, opened.keys()
+                state = {key: opened.get_tensor(key) for key in keys}
             layers = [key.removesuffix("_down") for key in state if key.endswith("_down")]
             self.add_adapter(name, state[f"{layers[0]}_down"].shape[0], 1.0, layers, seed=0)
             self.mixer.extra[name].load_state_dict(state)
