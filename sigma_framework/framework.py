@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_framework.errors import PluginError, RunError, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
-from sigma_framework.recipe import LoadedRecipe, Recipe, check_recipe, disabled_plugins, load_recipe, load_variant
+from sigma_framework.recipe import LoadedRecipe, Recipe, check_recipe, disabled_plugins, load_variant
 from sigma_framework.recipe.build import (
     build_annotators,
     build_backbone,
@@ -23,7 +23,7 @@ from sigma_framework.recipe.build import (
     control_specs,
 )
 from sigma_framework.recipe.explain import explain
-from sigma_framework.recipe.recall import recalled_settings
+from sigma_framework.recipe.recall import load_recalled
 from sigma_framework.scene import ResolvedScene, Scene, Subject
 from sigma_framework.specs import BackboneSpec, SamplerSpec
 
@@ -70,9 +70,7 @@ class Framework:
             PluginError: strict mode, and a plugin is broken.
         """
         argument = recipe if isinstance(recipe, Mapping) else Path(recipe)
-        loaded = load_recipe(argument, overrides, allow_env)
-        if recalled := recalled_settings(loaded):
-            loaded = load_recipe(argument, [*recalled, *overrides], allow_env)
+        loaded = load_recalled(argument, overrides, allow_env)
         host = PluginHost.discover(disabled_plugins(loaded))
         return cls(check_recipe(loaded, host), host, loaded)
 
@@ -377,4 +375,4 @@ class Framework:
     def _write_record(self) -> None:
         from sigma_framework.run_folder import write_record
 
-        write_record(self.run_folder, self.recipe.plain(), self._versions)
+        write_record(self.run_folder, self.recipe.plain(self.run_folder), self._versions)

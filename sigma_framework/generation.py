@@ -63,7 +63,6 @@ class ImageMaker:
 
     def make(
         self,
-        scene: Scene,
         resolved: ResolvedScene,
         seeds: Sequence[int],
         on_step: OnStep | None,
@@ -104,12 +103,7 @@ class ImageMaker:
         )
 
     def _request(
-        self,
-        scene: Scene,
-        resolved: ResolvedScene,
-        controls: ControlImages,
-        region: FloatMap | None,
-        seeds: Sequence[int],
+        self, resolved: ResolvedScene, controls: ControlImages, region: FloatMap | None, seeds: Sequence[int]
     ) -> SampleRequest:
         """Encodes prompt and condition images once; the batch shares them."""
         count = len(seeds)

@@ -22,6 +22,8 @@ FAKES = Path(__file__).parent / "plugin_host" / "fake_dists"
 HEAVY = ("torch", "diffusers", "transformers", "lightning", "peft", "scipy")
 CPU_SECONDS = 1.0
 EXPLAIN_CPU_SECONDS = 2.0
+ATTEMPTS = 5
+"""Other work on the machine makes the same instructions take longer, and the first run compiles."""
 
 
 def sigma_run(*arguments: str) -> int:
@@ -257,10 +259,13 @@ def test_looking_imports_nothing_heavy_and_is_quick(arguments: tuple[str, ...], 
         f"heavy = sorted(set({HEAVY!r}) & set(sys.modules))\n"
         "print(json.dumps([code, used.ru_utime + used.ru_stime, heavy]), file=sys.stderr)"
     )
-    in_its_own_process(program, *arguments)  # compiles what was changed since the last run
-    attempts = [json.loads(in_its_own_process(program, *arguments).stderr.splitlines()[-1]) for _ in range(2)]
-    assert attempts[0][2] == []
-    assert min(seconds for _, seconds, _ in attempts) < limit, attempts
+    used: list[float] = []
+    while len(used) < ATTEMPTS and min(used, default=limit) >= limit:
+        code, seconds, heavy = json.loads(in_its_own_process(program, *arguments).stderr.splitlines()[-1])
+        assert heavy == []
+        assert code in (0, 2)
+        used.append(seconds)
+    assert min(used) < limit, used
 
 
 def test_run_as_installed(generate: Path) -> None:

@@ -1,5 +1,4 @@
 from acme_ellipse import sigma_register_controls
-
 from sigma_framework.testing import ControlConformance, PluginConformance
 
 

@@ -4,7 +4,6 @@ from acme_kit.plugin import (
     sigma_register_datasources,
     sigma_register_samplers,
 )
-
 from sigma_framework.testing import (
     BackboneConformance,
     ControlConformance,

@@ -62,7 +62,7 @@ def train_recipe(
     """
     if fresh and (kept := set_aside(folder)) is not None:
         progress.note(f"the earlier run is kept in {kept}")
-    refuse_other_recipe(folder, recipe.plain(), allow)
+    refuse_other_recipe(folder, recipe.plain(folder), allow)
     sources = build_datasources(recipe, host)
     plan = plan_of(recipe, sources)
     weights = folder / ("adapter" if recipe.objective.spec is None else recipe.objective.name)
@@ -70,7 +70,7 @@ def train_recipe(
         progress.note(f"{folder} holds this run, finished after {finished.steps} steps; --fresh starts anew")
         return finished
     used = {(one.provider.distribution, one.provider.version) for one in host.components()}
-    write_record(folder, recipe.plain(), versions(sorted(used)))
+    write_record(folder, recipe.plain(folder), versions(sorted(used)))
     run = TrainingRun(
         objective=objective_of(recipe, host),
         sources=sources,

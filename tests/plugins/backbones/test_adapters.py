@@ -176,8 +176,8 @@ def make_foreign(weights: dict[str, torch.Tensor]) -> None:
     ("change", "message"),
     [
         (lambda w: w.pop(first_b(w)), "lora_B is missing"),
-        (lambda w: w[first_b(w)].fill_(float("nan")), "NaN or infinite"),
-        (lambda w: w[first_b(w)].fill_(float("inf")), "NaN or infinite"),
+        (lambda w: w[first_b(w)].view(-1)[:1].fill_(float("nan")), "NaN or infinite"),
+        (lambda w: w[first_b(w)].view(-1)[-1:].fill_(float("inf")), "NaN or infinite"),
         (lambda w: [w[key].zero_() for key in w if "lora_B" in key], "all numbers are zero"),
         (make_other_width, "found widths"),
         (make_foreign, "for another model"),

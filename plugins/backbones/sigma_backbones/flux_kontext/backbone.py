@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from sigma_backbones.flux_kontext import adapters, tokens
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
-from sigma_backbones.flux_kontext.text import encode_prompts
+from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_framework import TextTokens, Tokens, WeightsError
+
+logger = logging.getLogger(__name__)
 
 VAE_FACTOR = 8
 """Pixels per latent."""
 TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
 """Pixels per token, along each side."""
+CUTS_REPORTED = 3
+"""Warnings of cut prompts per backbone: a training run would log thousands."""
 DEFAULT_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
 """FLUX.1's schedule shift, for a scheduler whose config does not say it."""
 
@@ -47,6 +52,7 @@ class FluxKontextBackbone:
         self.config = config
         self._weights: dict[str, float] = {}
         self._trainable: set[str] = set()
+        self._cuts_to_report = CUTS_REPORTED
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
 
@@ -99,7 +105,12 @@ class FluxKontextBackbone:
 
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
-        """Padded to the checkpoint's own text length; a prompt that is cut is logged."""
+        """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
+        if self._cuts_to_report:
+            for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
+                self._cuts_to_report -= 1
+                read = text_length(self.parts)
+                logger.warning("a prompt has %d tokens, this base reads %d; cut off: %r", tokens_found, read, lost)
         return encode_prompts(self.parts, prompts, self.device)
 
     @torch.no_grad()

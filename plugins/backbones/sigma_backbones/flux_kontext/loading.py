@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,8 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> FluxKo
     source, where = _resolve(weights, revision)
     options = {"revision": revision} if revision is not None and where == "hub" else {}
     try:
-        parts = _read_parts(source, dtype, options)
+        with quiet_libraries():
+            parts = _read_parts(source, dtype, options)
     except Exception as error:
         if not isinstance(error, FAULTS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
             raise
@@ -65,6 +68,25 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> FluxKo
     for model in parts.models():
         model.requires_grad_(False).eval()
     return parts
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps loading bars of small files and notes about torchvision and unused config keys out of the user's terminal."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    bars = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in bars:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        for library in bars:
+            library.enable_progress_bar()
 
 
 _LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "httpx2", "requests")

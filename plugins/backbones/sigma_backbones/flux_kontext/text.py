@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +10,6 @@ import torch
 from sigma_backbones.flux_kontext.loading import FluxKontextParts
 from sigma_backbones.flux_kontext.position_ids import text_ids
 from sigma_framework import TextTokens
-
-logger = logging.getLogger(__name__)
 
 LONGEST_TEXT = 512
 """What FLUX.1 pads to; the bound for a tokenizer that names no length of its own."""
@@ -24,11 +21,10 @@ def text_length(parts: FluxKontextParts) -> int:
 
 
 def encode_prompts(parts: FluxKontextParts, prompts: Sequence[str], device: torch.device) -> TextTokens:
-    """One row per prompt; a prompt that is too long is cut, with a warning that names the part cut off."""
+    """One row per prompt; a prompt that is too long is cut (``cut_prompts`` says where)."""
     length = text_length(parts)
     sequence = _token_ids(parts.tokenizer_2, prompts, length, device)
     pooled = _token_ids(parts.tokenizer, prompts, int(parts.tokenizer.model_max_length), device)
-    _warn_of_cuts(parts.tokenizer_2, prompts, length)
     values = parts.text_encoder_2(sequence).last_hidden_state
     return TextTokens(
         values=values,
@@ -42,9 +38,11 @@ def _token_ids(tokenizer: Any, prompts: Sequence[str], length: int, device: torc
     return batch.input_ids.to(device)
 
 
-def _warn_of_cuts(tokenizer: Any, prompts: Sequence[str], length: int) -> None:
+def cut_prompts(parts: FluxKontextParts, prompts: Sequence[str]) -> list[tuple[int, str]]:
+    """(tokens, words cut off) of each prompt that is longer than this base reads."""
+    length, tokenizer, cuts = text_length(parts), parts.tokenizer_2, []
     for prompt in dict.fromkeys(prompts):
-        ids = tokenizer(prompt, add_special_tokens=False).input_ids
+        ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
         if len(ids) > length - 1:
-            lost = tokenizer.decode(ids[length - 1 :]).strip()
-            logger.warning("the prompt has %d tokens, this base reads %d; cut off: %r", len(ids) + 1, length, lost)
+            cuts.append((len(ids) + 1, tokenizer.decode(ids[length - 1 :]).strip()))
+    return cuts
