@@ -48,7 +48,7 @@ def _complete_recipe(incomplete: str) -> list[str]:
 
 
 @run_app.command(help=_HELP)
-def run(  # noqa: PLR0917  # typer passes by keyword
+def run(  # typer passes by keyword
     recipe: Annotated[
         str | None,
         typer.Argument(

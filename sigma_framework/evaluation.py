@@ -85,8 +85,8 @@ def chosen_scenes(work: Evaluation) -> Sequence[int]:
     fits = np.arange(len(counts)) if work.subjects is None else np.flatnonzero(counts == work.subjects)
     if len(fits) < work.scenes:
         raise DataError(
-            f"evaluate.scenes: found {len(fits)} scenes with {work.subjects or 'any number of'} subjects in the source, "
-            f"expected {work.scenes}; ask for fewer or change evaluate.subjects"
+            f"evaluate.scenes: found {len(fits)} scenes with {work.subjects or 'any number of'} subjects in the "
+            f"source, expected {work.scenes}; ask for fewer or change evaluate.subjects"
         )
     return [int(index) for index in fits[: work.scenes]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -234,7 +235,7 @@ class Framework:
         lines = [
             f"{stage}: validation loss {begin:.4f} -> {end:.4f} ({100 * (end / begin - 1):+.1f} %)"
             for stage, begin, end in outcome.validation
-            if begin == begin and end == end  # NaN: this process did not see the stage
+            if math.isfinite(begin) and math.isfinite(end)  # NaN: this process did not see the stage
         ]
         return [*lines, f"{outcome.steps} steps; weights in {outcome.weights}; curves and grids in {self.run_folder}"]
 
@@ -291,7 +292,7 @@ class Framework:
         if not save:
             return result
         self._write_record()
-        return write_result(result, self.run_folder, self.recipe.plain(), self._versions)
+        return write_result(result, self.run_folder, self.recipe.portable(), self._versions)
 
     def _maker(self, spec: SamplerSpec, controls: Mapping[str, ControlEncoder]) -> ImageMaker:
         from sigma_framework.generation import ImageMaker

@@ -44,7 +44,7 @@ class ControlEncoder(Protocol):
         """What a scene says -> region and depth.
 
         Args:
-            geometry: an instance of the spec's ``geometry`` dataclass; ``Raster`` fields hold arrays of the canvas's size.
+            geometry: an instance of the spec's ``geometry`` dataclass; ``Raster`` fields hold arrays of its size.
             canvas: size and camera.
 
         Raises:
@@ -84,7 +84,7 @@ class Backbone(Protocol):
         ...
 
     def noise(self, size_hw: tuple[int, int], generators: Sequence[torch.Generator]) -> Tokens:
-        """Gaussian noise for ``len(generators)`` images, image k drawn from generator k alone, with the target's ids."""
+        """Gaussian noise for ``len(generators)`` images, image k from generator k alone, with the target's ids."""
         ...
 
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:

@@ -77,7 +77,7 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
 
 def as_yaml(recipe: Mapping[str, Any]) -> str:
     """A resolved recipe as YAML text, keys in their order."""
-    return yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
 
 
 def next_number(folder: Path) -> int:

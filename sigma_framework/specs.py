@@ -27,7 +27,7 @@ class ComponentSpec:
     name: str
     """What recipes write as ``type:``; lower case letters, digits, underscores."""
     config: type
-    """Frozen dataclass: the schema of the options in a recipe's block. Value checks belong into its ``__post_init__``."""
+    """Frozen dataclass: the schema of a recipe block's options. Value checks belong into its ``__post_init__``."""
     factory: Factory | str
     """Makes the component from one config instance; ``"module:attr"`` is imported only when it is built."""
     summary: str
@@ -91,7 +91,7 @@ class BackboneSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec:
-    """A training objective that lives with a backbone. ``factory(backbone_config, options, seed)`` gives an ``Objective``."""
+    """A backbone's own training objective. ``factory(backbone_config, options, seed)`` gives an ``Objective``."""
 
     options: type
     """Frozen dataclass: the schema of ``train.objective_options``."""

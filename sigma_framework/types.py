@@ -44,7 +44,7 @@ class Raster:
     """Marks a geometry field that names a picture: ``file: Annotated[Any, Raster("mask")]``.
 
     A scene writes a path there; the core resolves, opens and size-checks it; the encoder gets an array:
-    (H, W) bool for ``mask``; for ``depth`` a ``DepthRaster``. ``ControlEncoder.derive`` puts such values there directly.
+    (H, W) bool for ``mask``; for ``depth`` a ``DepthRaster``. ``ControlEncoder.derive`` puts these there directly.
     """
 
     reading: Literal["mask", "depth"]
@@ -257,7 +257,7 @@ class Result:
     seeds: tuple[int, ...]
     """``seeds[k]`` made ``images[k]``."""
     region: FloatMap | None = None
-    """Insertion: (H, W) in 0..1, where the photograph may have changed; where it is 0 the pixels are the photograph's."""
+    """Insertion: (H, W) in 0..1, where the photograph may have changed; where it is 0 its pixels are kept."""
     warnings: tuple[str, ...] = ()
     """What may disappoint, e.g. a subject hidden in both routing channels."""
     seconds: float = math.nan

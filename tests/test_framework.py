@@ -158,7 +158,9 @@ def test_insertion_without_a_photograph_says_so(inserting: Framework) -> None:
 
 
 def test_a_run_writes_everything_and_its_image_is_a_scene_again(in_folder: Path) -> None:
-    framework = Framework.load(ROOT / "recipes/generate.yaml", [f"scene={SCENES / 'mixed.yaml'}", "run.seed=4", "sampler.steps=3"])
+    framework = Framework.load(
+        ROOT / "recipes/generate.yaml", [f"scene={SCENES / 'mixed.yaml'}", "run.seed=4", "sampler.steps=3"]
+    )
     lines = framework.run()
     assert "wrote runs/generate/0000.png" in lines
     folder = in_folder / "runs" / "generate"
@@ -179,7 +181,8 @@ def test_a_run_writes_everything_and_its_image_is_a_scene_again(in_folder: Path)
 
 def test_a_bad_scene_leaves_nothing_behind(in_folder: Path) -> None:
     (in_folder / "bad.yaml").write_text(
-        "version: 1\nsize: [128, 128]\nsubjects:\n- {name: a, image: absent.png, control: {type: box2d, xyxy: [0, 0, 9, 9]}}\n"
+        "version: 1\nsize: [128, 128]\n"
+        "subjects:\n- {name: a, image: absent.png, control: {type: box2d, xyxy: [0, 0, 9, 9]}}\n"
     )
     framework = Framework.load(ROOT / "recipes/generate.yaml", ["scene=bad.yaml"])
     with pytest.raises(SceneError, match=r"subjects\[0\].image"):
@@ -188,11 +191,20 @@ def test_a_bad_scene_leaves_nothing_behind(in_folder: Path) -> None:
 
 
 def test_training_another_recipe_in_a_used_folder_is_refused(in_folder: Path) -> None:
-    small = ["stages.s1.steps=1", "stages.s2.steps=1", "stages.s3.steps=1", "train.batch_size=1", "train.validation_scenes=1"]
+    small = [
+        "stages.s1.steps=1",
+        "stages.s2.steps=1",
+        "stages.s3.steps=1",
+        "train.batch_size=1",
+        "train.validation_scenes=1",
+    ]
     small += ["train.grid_scenes=1", "train.grid_steps=1", "run.dir=run"]
     first = Framework.load(ROOT / "recipes/curriculum.yaml", small)
     first.run()
-    assert any("finished after 3 steps" in line for line in NoteKeeper.notes_of(Framework.load(ROOT / "recipes/curriculum.yaml", small)))
+    assert any(
+        "finished after 3 steps" in line
+        for line in NoteKeeper.notes_of(Framework.load(ROOT / "recipes/curriculum.yaml", small))
+    )
     changed = Framework.load(ROOT / "recipes/curriculum.yaml", [*small, "train.lora.rank=4", "train.threads=1"])
     with pytest.raises(RunError, match=r"differs in train\.lora\.rank;.*--allow KEY"):
         changed.run()
@@ -241,6 +253,8 @@ def test_photographs_as_identities_and_background(generating: Framework) -> None
     inside = before.controls.regions[:2].any(axis=0)
     assert change[inside].mean() > 2 * change[~before.controls.regions.any(axis=0)].mean()
     background = PHOTOGRAPHS / "vase" / "00.jpg"
-    result = generating.insert(prompt="a room", subjects=scene((0, 1, 2))[:2], size=(128, 128), background=background, seed=1)
+    result = generating.insert(
+        prompt="a room", subjects=scene((0, 1, 2))[:2], size=(128, 128), background=background, seed=1
+    )
     assert result.region is not None
     assert 0.2 < (result.region == 0).mean() < 1

@@ -1,4 +1,4 @@
-"""Where a photograph may change when subjects are inserted: the union of the regions, a little wider, soft at its edge."""
+"""Where a photograph may change when subjects are inserted: the union of the regions, wider, soft at its edge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def insertion_region(
     regions: BoolMap, grow_fraction: float = GROW_FRACTION, feather_fraction: float = FEATHER_FRACTION
 ) -> FloatMap:
     """(H, W) float32 in 0..1: 1 on the widened union of ``regions`` (N, H, W), falling to 0 over the soft edge."""
-    union = regions.any(axis=0)
+    union: BoolMap = np.logical_or.reduce(regions, axis=0)
     shorter = min(union.shape)
     grow, feather = round(grow_fraction * shorter), round(feather_fraction * shorter)
     soft = np.zeros(union.shape, np.float32)

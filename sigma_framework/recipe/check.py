@@ -126,9 +126,7 @@ def _entries(findings: Findings, key: str) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _entry(  # noqa: PLR0917
-    findings: Findings, host: PluginHost, kind: Kind, key: str, name: str, entry: Mapping[str, Any]
-) -> Any:
+def _entry(findings: Findings, host: PluginHost, kind: Kind, key: str, name: str, entry: Mapping[str, Any]) -> Any:
     if kind != "datasource":
         return _component(findings, host, kind, (key, name), entry)
     options = {option: value for option, value in entry.items() if option != DATASOURCE_WEIGHT}
@@ -139,7 +137,7 @@ def _entry(  # noqa: PLR0917
     return DataSourceBlock(reference=block.reference, component=block.component, config=block.config, weight=weight)
 
 
-def _component(  # noqa: PLR0917
+def _component(
     findings: Findings, host: PluginHost, kind: Kind, path: KeyPath, entry: Any, beside: Sequence[str] = ()
 ) -> ComponentBlock | None:
     """One component block; None when it is absent or wrong (then with problems)."""

@@ -175,6 +175,17 @@ class Recipe:
                 _replace_path(plain, key.split("."), _relative(file, relative_to))
         return plain
 
+    def portable(self) -> dict[str, Any]:
+        """The resolved recipe for a picture that travels: no scene, no run folder, of absolute paths the name alone."""
+        plain = self.plain()
+        for key, file in self.files.items():
+            if file.is_absolute() and key not in ("scene", "background"):
+                _replace_path(plain, key.split("."), file.name)
+        for key in ("scene", "background"):
+            plain.pop(key, None)
+        plain.get("run", {}).pop("dir", None)
+        return plain
+
     def require_backbone(self) -> ComponentBlock:
         """The backbone of a task that cannot do without; ``check_recipe`` has made sure of it."""
         assert self.backbone is not None

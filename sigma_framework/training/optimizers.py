@@ -17,7 +17,7 @@ HandOver = Literal["keep", "carry_d", "reset"]
 def build_optimizer(options: Any, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer a recipe's ``train.optimizer`` block asks for.
 
-    Prodigy's values are those of its authors for diffusion models and of the OminiControl lineage (method: section 4.1).
+    Prodigy's values are those of its authors for diffusion models and of the OminiControl lineage (section 4.1).
     """
     params = list(parameters)
     if options.type == "adamw":
@@ -25,7 +25,7 @@ def build_optimizer(options: Any, parameters: Iterable[torch.nn.Parameter]) -> t
     from prodigyopt import Prodigy
 
     with redirect_stdout(io.StringIO()):  # it prints that weight decay is decoupled
-        return Prodigy(
+        made: torch.optim.Optimizer = Prodigy(
             params,
             lr=options.lr,
             betas=tuple(options.betas),
@@ -34,6 +34,7 @@ def build_optimizer(options: Any, parameters: Iterable[torch.nn.Parameter]) -> t
             use_bias_correction=options.use_bias_correction,
             safeguard_warmup=options.safeguard_warmup,
         )
+    return made
 
 
 def learning_rate_factor(options: Any, step: int, total_steps: int) -> float:

@@ -39,7 +39,10 @@ TRAIN = TrainBlock(
 
 def objective(**changes: Any) -> AdapterObjective:
     host = PluginHost.discover()
-    controls = {name: host.make(host.resolve("control", name), host.resolve("control", name).spec.config()) for name in ("box2d", "depth")}
+    controls = {
+        name: host.make(host.resolve("control", name), host.resolve("control", name).spec.config())
+        for name in ("box2d", "depth")
+    }
     sampler = host.resolve("sampler", "generate")
     granularities = [
         Granularity(name="boxes", controls=("box2d",), weight=1.0),

@@ -6,6 +6,7 @@ same noise tensor; the last step uses the clean photograph. One loop serves any 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class BlendedInsertionSampler:
         times = backbone.timesteps(request.steps, noise.length).tolist()
         times = times[len(times) - 1 - max(1, math.ceil(self.config.start * request.steps)) :]
         x = Tokens(values=noised(clean, noise.values, times[0]), ids=noise.ids)
-        for step, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        for step, (t, t_next) in enumerate(itertools.pairwise(times)):
             velocity = predict_velocity(backbone, x, t, request)
             stepped = euler_step(x.values, velocity, t, t_next)
             blended = torch.where(free, stepped, noised(clean, noise.values, t_next))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ class GenerateSampler:
         """Images (b, 3, h, w) in [-1, 1], image k made from generator k alone."""
         x = backbone.noise(request.size_hw, request.generators)
         times = backbone.timesteps(request.steps, x.length).tolist()
-        for step, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        for step, (t, t_next) in enumerate(itertools.pairwise(times)):
             velocity = predict_velocity(backbone, x, t, request)
             x = Tokens(values=euler_step(x.values, velocity, t, t_next), ids=x.ids)
             if on_step is not None:

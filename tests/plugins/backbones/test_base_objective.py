@@ -15,6 +15,7 @@ from sigma_backbones.pocket_training.base_objective import (
     COMPOSE_TEMPLATE,
     PLACE_TEMPLATE,
     PocketBaseObjective,
+    as_images,
     build_objective,
     draw_inputs,
 )
@@ -100,6 +101,19 @@ def test_chance_follows_the_options(example: Example) -> None:
     assert 0.0 < float(times.min()) < float(times.max()) < 1.0
     bare = replace(example, identities=())
     assert all(draw_inputs(bare, options, g).reference is None for g in seeded(*range(50)))
+
+
+def test_the_right_velocity_points_from_the_image_to_the_noise(
+    make: Make, example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(reference_share=0.0)
+    clean = made.backbone.encode_image(as_images([example.target]), "target").values
+
+    def perfect(x: Tokens, t: torch.Tensor, *_: object) -> torch.Tensor:
+        return (x.values - clean) / t[:, None, None]
+
+    monkeypatch.setattr(made.backbone, "velocity", perfect)
+    assert float(made.loss([example], seeded(5))) < 1e-6
 
 
 def test_all_weights_but_the_vae_learn(make: Make, examples: tuple[Example, ...]) -> None:

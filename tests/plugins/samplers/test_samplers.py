@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def test_generate_walks_the_schedule_once() -> None:
     times = backbone.timesteps(4, x.length).tolist()
     values = x.values
     with torch.no_grad():
-        for t, t_next in zip(times[:-1], times[1:], strict=True):
+        for t, t_next in itertools.pairwise(times):
             v = backbone.velocity(Tokens(values=values, ids=x.ids), torch.tensor([t]), request.text, request.conditions)
             values = values + (t_next - t) * v
         by_hand = backbone.decode(values, request.size_hw)

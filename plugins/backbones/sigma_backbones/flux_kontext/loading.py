@@ -72,7 +72,7 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> FluxKo
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keeps loading bars of small files and notes about torchvision and unused config keys out of the user's terminal."""
+    """Keeps loading bars of small files and notes about torchvision and unused keys out of the user's terminal."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

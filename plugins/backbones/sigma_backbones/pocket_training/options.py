@@ -16,7 +16,7 @@ class PocketVaeOptions:
     encoder_width: int = 48
     """Channels of the encoder's convolutions, at least 8."""
     encoder_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Residual blocks at 1, 1/2, 1/4, 1/8 of the picture's size; none is a linear encoder that starts as a patch code."""
+    """Residual blocks at 1, 1/2, 1/4, 1/8 of the picture's size; none: linear, and it starts as a patch code."""
     decoder_width: int = 48
     """Channels of the decoder's convolutions, at least 8."""
     decoder_blocks: tuple[int, int, int, int] = (3, 3, 1, 0)
@@ -42,7 +42,7 @@ class PocketVaeOptions:
     latent_noise: float = 0.03
     """Standard deviation of the noise added to the latents before decoding."""
     compose_linear: bool = True
-    """Multiply neighbouring linear layers at full size before applying them: faster, exact but for the outermost pixels."""
+    """Multiply neighbouring linear layers at full size before applying them: faster, exact but for the border."""
 
     def __post_init__(self) -> None:
         shares = [getattr(self, kind) for kind in KINDS]

@@ -1,8 +1,8 @@
 """A start for the pocket VAE: its linear encoder set to a 16-number code of every 8 x 8 patch.
 
 The code is a cosine transform over luma and two chroma axes, cut to the 16 components that carry most of toybox
-(25.8 dB on its scenes when decoded linearly; the best linear code there is, from the data, gives 25.9). It is data-free,
-so the start is the same everywhere; training then moves encoder and decoder away from it.
+(25.8 dB on its scenes when decoded linearly; the best linear code, from the data, gives 25.9). It needs no data, so
+the start is the same everywhere; training then moves encoder and decoder away from it.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class PocketVaeObjective:
         return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
     def save(self, folder: Path) -> None:
-        """Writes the VAE as a diffusers folder in bfloat16; its config says the measured scale and shift of its latents."""
+        """Writes the VAE as a diffusers folder in bfloat16; its config says the measured scale and shift."""
         mean, deviation = self.statistics.measured()
         self.vae.register_to_config(scaling_factor=round(1 / deviation, 4), shift_factor=round(mean, 4))
         portable_copy(self.vae).save_pretrained(folder)
