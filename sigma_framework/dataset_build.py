@@ -1,8 +1,8 @@
 """Makes a data set: records from a source, through annotators, into tar shards with one fixed set of members.
 
 Members per sample: ``KEY.target.png``, ``KEY.identities.png`` (stacked along the height, like ``I^S``),
-``KEY.masks.png`` (1-bit, stacked the same way), ``KEY.depth.png`` (16-bit millimetres, 0 where unknown), ``KEY.json``. The manifest
-with sizes and SHA-256 per member is written last; a folder without it is an unfinished build.
+``KEY.masks.png`` (1-bit, stacked the same way), ``KEY.depth.png`` (16-bit millimetres, 0 where unknown) and
+``KEY.json``. The manifest with sizes and SHA-256 per member is written last; a folder without it is unfinished.
 """
 
 from __future__ import annotations

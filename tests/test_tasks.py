@@ -1,0 +1,101 @@
+"""The other tasks of a recipe: evaluate, build, sweep; what they write and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sigma_framework import Framework, RunError
+from sigma_framework.dataset_build import Build, run_build
+from sigma_framework.errors import DataError
+from sigma_framework.progress import Silent
+from sigma_framework.sweep import run_sweep
+from sigma_framework.testing import ToySource
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
+    overrides = ["evaluate.scenes=2", "sampler.steps=2", f"run.dir={tmp_path / 'run'}"]
+    lines = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
+    with (tmp_path / "run" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subjects"] for row in rows] == ["3", "3"]
+    means = dict(line.split(": ") for line in lines if ": " in line)
+    measured = np.mean([float(row["psnr"]) for row in rows])
+    assert float(means["psnr"]) == pytest.approx(measured, rel=1e-4)
+    assert "data:image/png;base64," in (tmp_path / "run" / "report.html").read_text()
+    assert (tmp_path / "run" / "images" / "0001.png").exists()
+    assert "| ssim |" in (tmp_path / "run" / "results.md").read_text()
+    again = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
+    assert "--fresh starts anew" in again[0]
+
+
+def test_asking_for_more_scenes_than_there_are_says_so(tmp_path: Path) -> None:
+    overrides = ["evaluate.scenes=5", "datasources.main.count=3", f"run.dir={tmp_path / 'run'}"]
+    with pytest.raises(DataError, match=r"evaluate\.scenes"):
+        Framework.load(RECIPES / "evaluate.yaml", overrides).run()
+
+
+def test_build_writes_shards_that_say_what_is_in_them(tmp_path: Path) -> None:
+    overrides = ["build.count=4", f"run.dir={tmp_path / 'run'}", "datasources.main.min_subjects=4"]
+    Framework.load(RECIPES / "build.yaml", overrides).run()
+    shards = tmp_path / "run" / "shards"
+    manifest = json.loads((shards / "manifest.json").read_text())
+    with tarfile.open(shards / "00000.tar") as shard:
+        names = shard.getnames()
+        facts = json.load(shard.extractfile("00000000.json"))  # type: ignore[arg-type]  # the member is a file
+        masks = np.asarray(Image.open(shard.extractfile("00000000.masks.png")))
+        depth = np.asarray(Image.open(shard.extractfile("00000000.depth.png")))
+    assert set(names) == set(manifest["members"])
+    assert len(names) == 5 * manifest["samples"]
+    assert facts["subjects"] == len(facts["captions"])
+    assert masks.shape == (128 * facts["subjects"], 128)
+    shown = masks.reshape(-1, 128, 128).any(axis=0)
+    assert ((depth > 0) == shown).mean() > 0.99
+
+
+def test_two_builds_are_byte_identical(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_build(Build(source=ToySource(), annotators={}, count=5, seed=1), tmp_path / name, Silent())
+    shards = [(tmp_path / name / "shards" / "00000.tar").read_bytes() for name in ("a", "b")]
+    assert shards[0] == shards[1]
+
+
+def test_a_build_that_keeps_nothing_says_so(tmp_path: Path) -> None:
+    class Nothing:
+        def annotate(self, records: object, rng: object) -> list[object]:
+            return []
+
+    with pytest.raises(DataError, match="left none of 2 records"):
+        run_build(Build(source=ToySource(), annotators={"none": Nothing()}, count=2, seed=1), tmp_path, Silent())  # type: ignore[dict-item]  # a fake
+
+
+def test_sweep_runs_every_variant_into_one_table(tmp_path: Path) -> None:
+    overrides = ["evaluate.scenes=1", "sampler.steps=1", f"run.dir={tmp_path / 'run'}", "sweep.variants.boxes3d=null"]
+    lines = Framework.load(RECIPES / "sweep.yaml", overrides).run()
+    with (tmp_path / "run" / "results.csv").open() as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == ["depth", "boxes2d"]
+    assert (tmp_path / "run" / "depth" / "report.html").exists()
+    assert len(lines) == 3
+
+
+def test_an_interrupted_sweep_keeps_what_it_has(tmp_path: Path) -> None:
+    def broken() -> dict[str, float]:
+        raise RunError("stop")
+
+    with pytest.raises(RunError):
+        run_sweep({"first": lambda: {"psnr": 1.0}, "second": broken}, tmp_path)
+    assert "| first | 1 |" in (tmp_path / "results.md").read_text()
+
+
+def test_what_is_not_there_yet_says_so() -> None:
+    framework = Framework.load(RECIPES / "generate.yaml", ["task=inspect"])
+    with pytest.raises(RunError, match="inspect is not part of this version; tasks: train, generate"):
+        framework.run()
