@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_framework.errors import PluginError, RunError, SceneError
+from sigma_framework.errors import PluginError, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.recipe import LoadedRecipe, Recipe, check_recipe, disabled_plugins, load_variant
@@ -213,48 +212,11 @@ class Framework:
 
     def run(self, fresh: bool = False, allow: Sequence[str] = ()) -> list[str]:
         """Runs the recipe's task in its run folder; returns lines that say what was made and where."""
-        tasks: dict[str, Callable[[], list[str]]] = {
-            "train": lambda: self._run_training(fresh, allow),
-            "generate": lambda: self._run_images(fresh, self.generate),
-            "insert": lambda: self._run_images(fresh, self.insert),
-            "evaluate": lambda: self._run_counted(fresh, self.evaluate, "results.md"),
-            "build": lambda: self._run_counted(fresh, self.build, "shards"),
-            "sweep": lambda: self._run_sweep(fresh),
-        }
-        if self.recipe.task not in tasks:
-            raise RunError(f"task: {self.recipe.task} is not part of this version; tasks: {', '.join(tasks)}")
-        return tasks[self.recipe.task]()
+        from sigma_framework.tasks import run_task
 
-    def _run_images(self, fresh: bool, make: Callable[..., Result]) -> list[str]:
-        self._set_aside(fresh)
-        result = make(save=True)
-        return [f"wrote {path}" for path in result.paths] + [f"warning: {text}" for text in result.warnings]
+        return run_task(self, fresh, allow)
 
-    def _run_training(self, fresh: bool, allow: Sequence[str]) -> list[str]:
-        outcome = self.train(fresh, allow)
-        lines = [
-            f"{stage}: validation loss {begin:.4f} -> {end:.4f} ({100 * (end / begin - 1):+.1f} %)"
-            for stage, begin, end in outcome.validation
-            if math.isfinite(begin) and math.isfinite(end)  # NaN: this process did not see the stage
-        ]
-        return [*lines, f"{outcome.steps} steps; weights in {outcome.weights}; curves and grids in {self.run_folder}"]
-
-    def _run_counted(self, fresh: bool, work: Callable[[], Mapping[str, float]], made: str) -> list[str]:
-        self._set_aside(fresh)
-        if (self.run_folder / made).exists():
-            return [f"{self.run_folder} holds {made} of an earlier run; --fresh starts anew"]
-        return [*(f"{name}: {value:.5g}" for name, value in work().items()), f"wrote {self.run_folder / made}"]
-
-    def _run_sweep(self, fresh: bool) -> list[str]:
-        """Every variant in its own folder, then one table of their numbers."""
-        from sigma_framework.sweep import run_sweep
-
-        self._set_aside(fresh)
-        variants = {name: self._variant(name) for name in self.recipe.sweep.variants}
-        lines = run_sweep({name: one.evaluate for name, one in variants.items()}, self.run_folder)
-        return [*lines, f"wrote {self.run_folder / 'results.md'}"]
-
-    def _variant(self, name: str) -> Framework:
+    def variant(self, name: str) -> Framework:
         """One variant of a sweep as an evaluation of its own, writing below this one's run folder."""
         loaded = load_variant(self.loaded, name)
         data = {**{key: value for key, value in loaded.data.items() if key != "sweep"}, "task": "evaluate"}
@@ -262,12 +224,6 @@ class Framework:
         other = Framework(check_recipe(loaded, self.host), self.host, loaded, self.run_folder / name)
         other.progress = self.progress
         return other
-
-    def _set_aside(self, fresh: bool) -> None:
-        from sigma_framework.run_folder import set_aside
-
-        if fresh and (kept := set_aside(self.run_folder)) is not None:
-            self.progress.note(f"the earlier run is kept in {kept}")
 
     def _make(
         self,

@@ -34,7 +34,7 @@ def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "images" / "0001.png").exists()
     assert "| ssim |" in (tmp_path / "run" / "results.md").read_text()
     again = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
-    assert "--fresh starts anew" in again[0]
+    assert "report.html is there from an earlier run; --fresh starts anew" in again[0]
 
 
 def test_asking_for_more_scenes_than_there_are_says_so(tmp_path: Path) -> None:

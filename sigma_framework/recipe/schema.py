@@ -116,6 +116,8 @@ class OptimizerBlock:
     """Learning rate; 1.0 for Prodigy, AdamW must be given one (e.g. 1e-4)."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay."""
+    d0: Positive = 1e-6
+    """Prodigy: first estimate of the step size; it only grows, so a larger one shortens the idle start of a run."""
     d_coef: Positive = 1.0
     """Prodigy: factor on the estimated step size."""
     betas: tuple[Share, Share] = (0.9, 0.999)

@@ -30,6 +30,7 @@ def build_optimizer(options: Any, parameters: Iterable[torch.nn.Parameter]) -> t
             lr=options.lr,
             betas=tuple(options.betas),
             weight_decay=options.weight_decay,
+            d0=options.d0,
             d_coef=options.d_coef,
             use_bias_correction=options.use_bias_correction,
             safeguard_warmup=options.safeguard_warmup,
