@@ -160,8 +160,11 @@ def _start(
 
     framework = Framework.load(argument, overrides=list(overrides), allow_env=list(allow_env))
     framework.progress = TerminalProgress()
-    for line in framework.run(fresh=fresh, allow=list(allow)):
-        typer.echo(line)
+    try:
+        for line in framework.run(fresh=fresh, allow=list(allow)):
+            typer.echo(line)
+    finally:
+        framework.progress.finish()
 
 
 def _load(argument: str, overrides: Sequence[str], allow_env: Sequence[str]) -> tuple[LoadedRecipe, PluginHost]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigma_framework.conditioning.scene_layers import encode_subjects
 from sigma_framework.errors import PluginError, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
@@ -147,7 +148,7 @@ class Framework:
         Raises:
             SceneError: no photograph, or any problem of the scene.
         """
-        if scene is None and background is not None:
+        if scene is None and background is not None and any(value is not None for value in parts.values()):
             parts["background"] = background
         found = self._scene_of(scene, parts)
         if background is not None:
@@ -192,7 +193,7 @@ class Framework:
             metrics=build_metrics(recipe, self.host),
             seed=recipe.run.seed,
         )
-        self._write_record()
+        self.write_record()
         return run_evaluation(work, self.run_folder, self.progress)
 
     def build(self) -> Mapping[str, int]:
@@ -207,7 +208,7 @@ class Framework:
             count=recipe.build.count,
             seed=recipe.run.seed,
         )
-        self._write_record()
+        self.write_record()
         return run_build(work, self.run_folder, self.progress)
 
     def run(self, fresh: bool = False, allow: Sequence[str] = ()) -> list[str]:
@@ -240,6 +241,7 @@ class Framework:
         resolved = self._resolved(scene)
         kinds = {subject.control for subject in resolved.subjects}
         controls = {kind: build_control(self.recipe, self.host, kind) for kind in sorted(kinds)}
+        encode_subjects(resolved, controls)  # a control that makes no sense is told before weights are loaded
         maker = self._maker(self._sampler_spec(inserting), controls)
         first = self.recipe.run.seed if seed is None else seed
         count = self.recipe.images if images is None else images
@@ -247,7 +249,7 @@ class Framework:
         result = maker.make(resolved, seeds, self._on_step(callback), self.progress)
         if not save:
             return result
-        self._write_record()
+        self.write_record()
         return write_result(result, self.run_folder, self.recipe.portable(), self._versions)
 
     def _maker(self, spec: SamplerSpec, controls: Mapping[str, ControlEncoder]) -> ImageMaker:
@@ -303,8 +305,8 @@ class Framework:
                 raise SceneError(f"found a scene and also {', '.join(sorted(given))}; give one or the other")
             return Scene.load(scene)
         if given:
-            subjects = [one if isinstance(one, Subject) else Subject(**one) for one in given.pop("subjects", ())]
-            return Scene(subjects=tuple(subjects), **given)
+            subjects = [_as_mapping(one) for one in given.pop("subjects", ())]
+            return Scene.load({"version": 1, "subjects": subjects, **given})
         return self._scene_of_recipe()
 
     def _scene_of_recipe(self) -> Scene:
@@ -329,7 +331,15 @@ class Framework:
         used = {(one.provider.distribution, one.provider.version) for one in self.host.components()}
         return versions(sorted(used))
 
-    def _write_record(self) -> None:
+    def write_record(self) -> None:
+        """``resolved.yaml`` and ``versions.json`` of this recipe in its run folder."""
         from sigma_framework.run_folder import write_record
 
         write_record(self.run_folder, self.recipe.plain(self.run_folder), self._versions)
+
+
+def _as_mapping(subject: Subject | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A subject as a scene document would say it."""
+    if not isinstance(subject, Subject):
+        return subject
+    return {field.name: getattr(subject, field.name) for field in fields(subject)}

@@ -23,7 +23,7 @@ from sigma_framework.conditioning.insertion_region import insertion_region
 from sigma_framework.conditioning.layout_picture import draw_layout
 from sigma_framework.conditioning.prompts import render_prompt
 from sigma_framework.conditioning.scene_layers import compose_scene, identity_blocks
-from sigma_framework.errors import WeightsError
+from sigma_framework.errors import SceneError, WeightsError
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
 from sigma_framework.run_folder import next_number
@@ -58,6 +58,8 @@ class ImageMaker:
     """Classifier-free guidance scale; 1.0 is off."""
     negative_prompt: str = ""
     """Read when ``true_cfg`` is on."""
+    at_once: int = 8
+    """Images in one batch; more are made one batch after another."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What to record in the result: versions, adapters."""
 
@@ -68,33 +70,44 @@ class ImageMaker:
         on_step: OnStep | None,
         progress: Progress | None = None,
     ) -> Result:
-        """Makes one image per seed, all in one batch.
+        """Makes one image per seed.
 
         Raises:
             SceneError: a control makes no sense on the canvas; the problem names the subject.
             WeightsError: the result holds NaN or Inf.
         """
+        if not seeds:
+            raise SceneError(f"{resolved.scene.origin}: found 0 images to make, expected at least 1")
         show = progress or Silent()
         controls, composed = condition_scene(resolved, self.controls, self.identity_size, self.identity_padding)
-        count = len(seeds)
         region = insertion_region(controls.regions) if "background" in self.needs else None
-        request = self._request(resolved, controls, region, seeds)
         began = time.perf_counter()
-        show.begin(f"{count} image{'s' if count > 1 else ''}", self.steps)
-        made = self.sampler.sample(self.backbone, request, _reporting(on_step, show))
+        parts = [seeds[start : start + self.at_once] for start in range(0, len(seeds), self.at_once)]
+        show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * len(parts))
+        made = torch.cat(
+            [
+                self.sampler.sample(
+                    self.backbone, self._request(resolved, controls, region, part), _reporting(on_step, show)
+                )
+                for part in parts
+            ]
+        )
         show.finish()
         seconds = time.perf_counter() - began
         if not bool(torch.isfinite(made).all()):
             raise WeightsError(
                 "the image holds NaN or Inf: the weights or an adapter are damaged, or do not fit this base"
             )
+        scene = resolved.scene
+        if resolved.structure is not None:  # a map that grows later keeps the values already given
+            scene = scene.with_structure_range(composed.structure_range)
         pictures = [picture_of(image) for image in made]
         if region is not None and resolved.background is not None:
             pictures = [keep_photograph(picture, resolved.background, region) for picture in pictures]
         return Result(
             images=tuple(Image.fromarray(picture) for picture in pictures),
             controls=controls,
-            scene=resolved.scene.with_structure_range(composed.structure_range),
+            scene=scene,
             seeds=tuple(seeds),
             region=region,
             warnings=(*resolved.warnings, *composed.warnings),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,15 @@ def set_aside(folder: Path) -> Path | None:
 def write_record(folder: Path, recipe: Mapping[str, Any], used: Mapping[str, str]) -> None:
     """Writes ``resolved.yaml`` (the resolved recipe, which runs again as it is) and ``versions.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "resolved.yaml").write_text(as_yaml(recipe), encoding="utf-8")
-    (folder / "versions.json").write_text(json.dumps(dict(used), indent=2) + "\n", encoding="utf-8")
+    _replace_text(folder / "versions.json", json.dumps(dict(used), indent=2) + "\n")
+    _replace_text(folder / "resolved.yaml", as_yaml(recipe))
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """The old text or the new one, never a part: a run is known by these files."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_recipe(folder: Path) -> dict[str, Any] | None:
@@ -73,6 +82,59 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: damaged, cannot tell whose run this is; use --fresh or another run.dir") from error
     return found if isinstance(found, dict) else None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps a second training run out of a folder while this one is in it; the lock ends with the process.
+
+    Raises:
+        RunError: another process trains there; names it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with (folder / ".lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise RunError(f"{folder} is in use by process {holder}; wait for it, or choose another run.dir") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
+    """Makes sure that a folder is free, or holds a run of the same recipe.
+
+    Args:
+        folder: the run folder.
+        wanted: the resolved recipe that wants to run there.
+        allow: keys that may differ; a key stands for all below it.
+
+    Raises:
+        RunError: it holds something else; names the differing keys.
+    """
+    held = read_recipe(folder)
+    if held is None:
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
+        return
+    differing = [key for key in differing_keys(held, wanted) if not any(_covers(one, key) for one in allow)]
+    if differing:
+        raise RunError(
+            f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
+            f"accept with --allow KEY, start anew with --fresh, or choose another run.dir"
+        )
+
+
+def _covers(accepted: str, key: str) -> bool:
+    return key == accepted or key.startswith(f"{accepted}.")
 
 
 def as_yaml(recipe: Mapping[str, Any]) -> str:

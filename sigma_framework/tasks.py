@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigma_framework.errors import RunError
-from sigma_framework.run_folder import set_aside
+from sigma_framework.run_folder import refuse_other_recipe, set_aside
 from sigma_framework.sweep import run_sweep
 
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ def run_task(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[st
         "train": lambda: _train(framework, fresh, allow),
         "generate": lambda: _make_images(framework, fresh, framework.generate),
         "insert": lambda: _make_images(framework, fresh, framework.insert),
-        "evaluate": lambda: _count(framework, fresh, framework.evaluate, "report.html"),
-        "build": lambda: _count(framework, fresh, framework.build, "shards/manifest.json"),
-        "sweep": lambda: _sweep(framework, fresh),
+        "evaluate": lambda: _count(framework, fresh, allow, framework.evaluate, "report.html"),
+        "build": lambda: _count(framework, fresh, allow, framework.build, "shards/manifest.json"),
+        "sweep": lambda: _sweep(framework, fresh, allow),
     }
     task = framework.recipe.task
     if task not in tasks:
@@ -45,6 +44,13 @@ def run_task(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[st
 
 
 def _make_images(framework: Framework, fresh: bool, make: Callable[..., Result]) -> list[str]:
+    if fresh:
+        framework.check()  # a scene that cannot be made, or lies in the folder itself, must not cost the folder
+        scene = framework.recipe.scene
+        if scene is not None and framework.run_folder.absolute() in scene.absolute().parents:
+            raise RunError(
+                f"{scene} lies in {framework.run_folder}, which --fresh would set aside; copy it elsewhere first"
+            )
     _start_anew(framework, fresh)
     result = make(save=True)
     return [f"wrote {path}" for path in result.paths] + [f"warning: {text}" for text in result.warnings]
@@ -57,25 +63,47 @@ def _train(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]
         for stage, begin, end in outcome.validation
         if math.isfinite(begin) and math.isfinite(end)  # NaN: this process did not see the stage
     ]
-    return [*lines, f"{outcome.steps} steps; weights in {outcome.weights}; curves and grids in {framework.run_folder}"]
+    ended = [*outcome.notes[-1:]] if not outcome.complete else [f"weights in {outcome.weights}"]
+    return [*lines, f"{outcome.steps} steps; curves and grids in {framework.run_folder}", *ended]
 
 
-def _count(framework: Framework, fresh: bool, work: Callable[[], Mapping[str, float]], last: str) -> list[str]:
+def _count(
+    framework: Framework, fresh: bool, allow: Sequence[str], work: Callable[[], Mapping[str, float]], last: str
+) -> list[str]:
     """Work that ends with numbers; ``last`` is the file it writes last, so its presence means that it is done."""
     _start_anew(framework, fresh)
-    done = framework.run_folder / last
-    if done.exists():
-        return [f"{done} is there from an earlier run; --fresh starts anew"]
-    return [*(f"{name}: {value:.5g}" for name, value in work().items()), f"wrote {done}"]
+    if done := _finished(framework, allow, last):
+        return [done]
+    lines = [f"{name}: {value:.5g}" for name, value in work().items()]
+    return [*lines, f"wrote {framework.run_folder / last}"]
 
 
-def _sweep(framework: Framework, fresh: bool) -> list[str]:
-    """Every variant in its own folder, then one table of their numbers."""
+def _sweep(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]:
+    """Every variant in its own folder, one after another, then one table of their numbers."""
     _start_anew(framework, fresh)
-    folder: Path = framework.run_folder
+    if done := _finished(framework, allow, "results.md"):
+        return [done]
     variants = {name: framework.variant(name) for name in framework.recipe.sweep.variants}
-    lines = run_sweep({name: one.evaluate for name, one in variants.items()}, folder)
-    return [*lines, f"wrote {folder / 'results.md'}"]
+
+    def work(name: str) -> Callable[[], Mapping[str, float]]:
+        return lambda: variants.pop(name).evaluate()  # and with it goes its base
+
+    lines = run_sweep({name: work(name) for name in list(variants)}, framework.run_folder)
+    framework.write_record()
+    return [*lines, f"wrote {framework.run_folder / 'results.md'}"]
+
+
+def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:
+    """What to say when the folder already holds this work; empty when there is work to do.
+
+    Raises:
+        RunError: it holds a run of another recipe.
+    """
+    folder = framework.run_folder
+    if not (folder / "resolved.yaml").exists():
+        return ""
+    refuse_other_recipe(folder, framework.recipe.plain(folder), ("run.dir", *allow))
+    return f"{folder / last} is there from an earlier run; --fresh starts anew" if (folder / last).exists() else ""
 
 
 def _start_anew(framework: Framework, fresh: bool) -> None:

@@ -152,6 +152,27 @@ def test_a_generating_recipe_can_insert_too(generating: Framework) -> None:
     assert result.images[0].size == photograph.size
 
 
+def test_a_recipes_scene_goes_into_another_photograph() -> None:
+    framework = Framework.load(ROOT / "recipes" / "insert.yaml", ["sampler.steps=1", f"scene={SCENES / 'insert.yaml'}"])
+    photograph = np.full((128, 128, 3), 200, np.uint8)
+    result = framework.insert(background=photograph, seed=1)
+    assert result.region is not None
+    assert (np.asarray(result.images[0])[result.region == 0] == 200).all()
+
+
+def test_a_misspelt_part_is_a_message(generating: Framework) -> None:
+    with pytest.raises(SceneError, match=r"subjects\[0\].nam: unknown key"):
+        generating.generate(prompt="a", subjects=[{"nam": "x", "image": "y.png", "control": {"type": "box2d"}}])
+
+
+def test_fresh_never_costs_the_scene_it_makes(in_folder: Path) -> None:
+    Framework.load(ROOT / "recipes/generate.yaml", [f"scene={SCENES / 'boxes.yaml'}", "sampler.steps=1"]).run()
+    again = Framework.load(ROOT / "recipes/generate.yaml", ["scene=runs/generate/0000.png"])
+    with pytest.raises(RunError, match="which --fresh would set aside"):
+        again.run(fresh=True)
+    assert (in_folder / "runs" / "generate" / "0000.png").exists()
+
+
 def test_insertion_without_a_photograph_says_so(inserting: Framework) -> None:
     with pytest.raises(SceneError, match="needs a photograph"):
         inserting.insert(SCENES / "boxes.yaml")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from sigma_framework.run_folder import differing_keys, next_number, read_recipe, set_aside, versions, write_record
+import pytest
+
+from sigma_framework.errors import RunError
+from sigma_framework.run_folder import differing_keys, held, next_number, read_recipe, set_aside, versions, write_record
 
 
 def test_next_number_never_reuses(tmp_path: Path) -> None:
@@ -22,6 +27,23 @@ def test_setting_aside_keeps_every_earlier_run(tmp_path: Path) -> None:
         (folder / "mark").write_text(str(number))
         assert set_aside(folder) == tmp_path / f"run.{number}"
     assert [(tmp_path / f"run.{n}" / "mark").read_text() for n in (1, 2)] == ["1", "2"]
+
+
+def test_a_folder_in_use_is_not_trained_in_twice(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from sigma_framework.run_folder import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "in\n"
+    with pytest.raises(RunError, match=f"in use by process {other.pid}"), held(tmp_path):
+        pass
+    other.communicate("")
+    with held(tmp_path):
+        pass
 
 
 def test_differing_keys_are_dotted_paths() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sigma_framework import Framework, RunError
 from sigma_framework.dataset_build import Build, run_build
-from sigma_framework.errors import DataError
+from sigma_framework.errors import DataError, RecipeError
 from sigma_framework.progress import Silent
 from sigma_framework.sweep import run_sweep
 from sigma_framework.testing import ToySource
@@ -96,6 +96,12 @@ def test_an_interrupted_sweep_keeps_what_it_has(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_yet_says_so() -> None:
-    framework = Framework.load(RECIPES / "generate.yaml", ["task=inspect"])
-    with pytest.raises(RunError, match="inspect is not part of this version; tasks: train, generate"):
-        framework.run()
+    with pytest.raises(RecipeError, match=r"inspect.*not part of this version"):
+        Framework.load(RECIPES / "generate.yaml", ["task=inspect"])
+
+
+def test_an_evaluation_with_other_numbers_is_not_taken_for_done(tmp_path: Path) -> None:
+    few = ["evaluate.scenes=1", "sampler.steps=1", f"run.dir={tmp_path / 'run'}"]
+    Framework.load(RECIPES / "evaluate.yaml", few).run()
+    with pytest.raises(RunError, match=r"differs in evaluate\.scenes"):
+        Framework.load(RECIPES / "evaluate.yaml", [*few, "evaluate.scenes=2"]).run()

@@ -29,6 +29,8 @@ def disagreements(recipe: Recipe, host: PluginHost) -> list[Problem]:
 
 
 def _needs_of_task(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
+    if recipe.task == "inspect":
+        yield Problem("task", 'found "inspect", which is not part of this version', "use another task")
     if recipe.task in _BACKBONE_TASKS and recipe.backbone is None:
         yield _missing("backbone", recipe, f"one of: {listed(host.specs('backbone'))}")
     training = recipe.task == "train" and recipe.objective.name == "adapter"  # draws pictures with it

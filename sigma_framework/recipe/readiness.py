@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sigma_framework.conditioning.scene_layers import compose_scene
 from sigma_framework.errors import Problem, RecipeError, SceneError
 from sigma_framework.plugin_host import PluginHost
-from sigma_framework.recipe.build import control_specs
+from sigma_framework.recipe.build import build_control, control_specs
 from sigma_framework.recipe.check import examine
 from sigma_framework.recipe.load import LoadedRecipe
 from sigma_framework.recipe.records import Recipe
@@ -79,6 +80,9 @@ def _scene_facts(
     if loaded.data.get("task") == "insert" and resolved.background is None and not loaded.data.get("background"):
         what = "missing, expected a photograph to insert into"
         raise SceneError("scene", [Problem("background", what, "give the scene a background, or background=FILE")])
+    if recipe is not None:
+        kinds = {subject.control for subject in resolved.subjects}
+        compose_scene(resolved, {kind: build_control(recipe, host, kind) for kind in kinds})
     return (resolved.canvas.width, resolved.canvas.height), len(resolved.subjects)
 
 

@@ -184,7 +184,8 @@ class Recipe:
         for key in ("scene", "background"):
             plain.pop(key, None)
         plain.get("run", {}).pop("dir", None)
-        return plain
+        portable: dict[str, Any] = _without_places(plain)
+        return portable
 
     def require_backbone(self) -> ComponentBlock:
         """The backbone of a task that cannot do without; ``check_recipe`` has made sure of it."""
@@ -220,3 +221,14 @@ def _replace_path(plain: Any, keys: list[str], path: str) -> None:
     last: Any = int(keys[-1]) if isinstance(plain, list) else keys[-1]
     if "${env:" not in str(plain[last]):
         plain[last] = path
+
+
+def _without_places(value: Any) -> Any:
+    """Plain data in which an absolute path is only its last name, e.g. a folder of weights."""
+    if isinstance(value, dict):
+        return {key: _without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value

@@ -45,8 +45,6 @@ class AdapterOptions:
 
     identity_size: int
     """Side of an identity block, pixels (section 6 of the method notes: 512 at full scale)."""
-    identity_padding: float
-    """Side of the block over the longer side of a cut-out subject."""
     channel_dropout: float
     """Probability that one of the three channels of ``I^C`` is set to 0 (section 4.1: 0.1)."""
     full_prompt_share: float

@@ -65,21 +65,28 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         ) from error
     if _verified(path) is not None:
         for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
-            _manifest_path(old).unlink(missing_ok=True)
-            old.unlink(missing_ok=True)
+            if old != path:
+                _manifest_path(old).unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
     return path
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that verifies, and a note per damaged one that was passed over."""
+    """The newest checkpoint that verifies, and a note per damaged one, which is kept as ``<name>.damaged``.
+
+    Raises:
+        RunError: there are checkpoints and none of them verifies.
+    """
     notes: list[str] = []
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         data = _verified(path)
-        if data is None:
-            notes.append(f"{path.name} is damaged or unfinished and was passed over")
-            continue
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return Checkpoint(**content), notes
+        if data is not None:
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return Checkpoint(**content), notes
+        notes.append(f"{path.name} is damaged or unfinished and was passed over")
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    if notes:
+        raise RunError(f"{folder}: no checkpoint verifies; they are kept as *.damaged; --fresh starts anew")
     return None, notes
 
 

@@ -157,7 +157,7 @@ def _split(
         source = sources[name]
         fits = _fitting(stage, source)
         share = -(-validation_scenes // len(stage.sources))
-        reserve = min(len(source) // 4, max(16 * share, 256))
+        reserve = min(len(source) // 4, max(16 * validation_scenes, 256))  # equal in every stage
         late = fits[fits >= len(source) - reserve]
         rng = numpy_generator(seed, VALIDATION, number, place)
         chosen = np.sort(rng.permutation(late)[:share])

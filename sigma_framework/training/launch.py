@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-from sigma_framework.errors import RunError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress
 from sigma_framework.protocols import ControlEncoder, DataSource, Objective
@@ -22,11 +22,11 @@ from sigma_framework.recipe.build import (
     build_sampler,
 )
 from sigma_framework.recipe.schema import INTENSITY_STEP
-from sigma_framework.run_folder import as_yaml, differing_keys, read_recipe, set_aside, versions, write_record
+from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions, write_record
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import load_newest
 from sigma_framework.training.curriculum import BatchPlan, StagePlan, plan_batches
-from sigma_framework.training.run import TrainingOutcome, TrainingRun, run_training
+from sigma_framework.training.run import TrainingOutcome, TrainingRun, is_first_process, run_training
 
 WITHOUT_EFFECT = (
     "run.dir",
@@ -60,9 +60,9 @@ def train_recipe(
         RunError: the folder holds a run of another recipe.
         RunInterrupted: a signal came; the state is saved.
     """
-    if fresh and (kept := set_aside(folder)) is not None:
+    if fresh and is_first_process() and (kept := set_aside(folder)) is not None:
         progress.note(f"the earlier run is kept in {kept}")
-    refuse_other_recipe(folder, recipe.plain(folder), allow)
+    refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow))
     sources = build_datasources(recipe, host)
     plan = plan_of(recipe, sources)
     weights = folder / ("adapter" if recipe.objective.spec is None else recipe.objective.name)
@@ -80,9 +80,10 @@ def train_recipe(
         recipe_yaml=as_yaml(recipe.plain()),
         options=recipe.train,
         hand_overs=tuple(stage.optimizer for stage in recipe.stages.values()),
-        resume_line=f"sigma-run {recipe.path or folder / 'resolved.yaml'} run.dir={folder}",
+        resume_line=shlex.join(["sigma-run", str(folder / "resolved.yaml"), f"run.dir={folder}"]),
     )
-    return run_training(run, progress)
+    with held(folder) if is_first_process() else nullcontext():
+        return run_training(run, progress)
 
 
 def plan_of(recipe: Recipe, sources: Mapping[str, DataSource]) -> BatchPlan:
@@ -111,7 +112,6 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
     train, conditioning, sampler = recipe.train, recipe.conditioning, recipe.require_sampler()
     options = AdapterOptions(
         identity_size=conditioning.identity_size,
-        identity_padding=conditioning.identity_padding,
         channel_dropout=conditioning.channel_dropout,
         full_prompt_share=conditioning.full_prompt_share,
         text_dropout=conditioning.text_dropout,
@@ -161,26 +161,6 @@ def adapter_facts(recipe: Recipe) -> dict[str, str]:
         "sigma.ids": "spatial as target; identity from row 0, first coordinate 1",
         "sigma.recipe_sha256": digest,
     }
-
-
-def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence[str]) -> None:
-    """Raises ``RunError`` when the folder holds a run whose recipe differs in something that matters."""
-    held = read_recipe(folder)
-    if held is None:
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
-        return
-    accepted = (*WITHOUT_EFFECT, *allow)
-    differing = [key for key in differing_keys(held, wanted) if not any(_covers(one, key) for one in accepted)]
-    if differing:
-        raise RunError(
-            f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
-            f"accept with --allow KEY, start anew with --fresh, or choose another run.dir"
-        )
-
-
-def _covers(accepted: str, key: str) -> bool:
-    return key == accepted or key.startswith(f"{accepted}.")
 
 
 def _finished(folder: Path, weights: Path, plan: BatchPlan) -> TrainingOutcome | None:

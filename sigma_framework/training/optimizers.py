@@ -57,15 +57,14 @@ def hand_over(optimizer: torch.optim.Optimizer, how: HandOver) -> None:
     if how == "keep":
         return
     for group in optimizer.param_groups:
-        if "d" not in group:
-            continue
-        if how == "reset":
+        if "k" in group:
+            group["k"] = 0  # bias correction must count from the empty moments
+        if "d" in group and how == "reset":
             group["d"] = group["d_max"] = group["d0"]
             group["d_numerator"] = 0.0
-            group["k"] = 0
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            if how == "reset" or name in ("exp_avg", "exp_avg_sq"):
+            if how == "reset" or name in ("exp_avg", "exp_avg_sq", "step"):
                 _clear(state, name, value, parameter)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -58,7 +59,11 @@ class TrainingOutcome:
     validation: tuple[tuple[str, float, float], ...]
     """(stage, fixed validation loss at its start, at its end); NaN where this process did not see it."""
     weights: Path
+    """Where the result is; absent until the plan is complete."""
     notes: tuple[str, ...]
+    """What people should know, e.g. a damaged checkpoint that was passed over."""
+    complete: bool = True
+    """False when the time limit ended it before the plan."""
 
 
 def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
@@ -91,8 +96,12 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
         with _quiet_lightning():
             _trainer(run, watcher).fit(module, datamodule=data)
     watcher.raise_if_stopped()
-    run.objective.save(run.weights_folder)
-    return TrainingOutcome(module.run_step, watcher.validation_table(), run.weights_folder, tuple(notes))
+    if watcher.out_of_time:
+        notes.append(f"train.time_limit_minutes is over, the state is saved; go on with: {run.resume_line}")
+    elif is_first_process():
+        run.objective.save(run.weights_folder)
+    table = watcher.validation_table()
+    return TrainingOutcome(module.run_step, table, run.weights_folder, tuple(notes), complete=not watcher.out_of_time)
 
 
 def _trainer(run: TrainingRun, watcher: pl.Callback) -> pl.Trainer:
@@ -131,7 +140,7 @@ class _Watcher(pl.Callback):
         self.progress.begin("training", self.run.plan.total_steps, module.run_step)
         stage, inner = self.run.plan.stage_of(module.run_step)
         if inner == 0:
-            self._begin_stage(module, stage)
+            self._begin_stage(module, stage, module.run_step)
         self._clock = time.perf_counter()
 
     def on_train_batch_end(
@@ -156,7 +165,8 @@ class _Watcher(pl.Callback):
             values["val_loss"] = self._validate(module, stage)
             if last_of_stage:
                 self.ended[stage] = float(values["val_loss"])  # type: ignore[arg-type]  # just set to a float
-        self.record.add(values)
+        if trainer.is_global_zero:
+            self.record.add(values)
         self.progress.advance(facts=f"{values['stage']}  loss {loss:.4f}  d*lr {values['d_lr']:.2e}")
         self._draw_or_save(module, stage, inner, done, last_of_stage)
         if last_of_stage and done < self.run.plan.total_steps:
@@ -184,8 +194,6 @@ class _Watcher(pl.Callback):
             raise RunInterrupted(
                 f"stopped by {name}, the state is saved; go on with: {self.run.resume_line}", self.stopped_by
             )
-        if self.out_of_time:
-            raise RunError(f"train.time_limit_minutes is over, the state is saved; go on with: {self.run.resume_line}")
 
     def validation_table(self) -> tuple[tuple[str, float, float], ...]:
         """(stage, loss at its start, loss at its end)."""
@@ -193,11 +201,13 @@ class _Watcher(pl.Callback):
         names = [stage.name for stage in self.run.plan.stages]
         return tuple((name, self.began.get(i, nan), self.ended.get(i, nan)) for i, name in enumerate(names))
 
-    def _begin_stage(self, module: SigmaModule, stage: int, done: int = 0) -> None:
+    def _begin_stage(self, module: SigmaModule, stage: int, done: int) -> None:
         """The stage's fixed validation loss before its first step; pictures too before the very first."""
         self.began[stage] = self._validate(module, stage)
         name = self.run.plan.stages[stage].name
-        self.record.add({"step": done, "stage": name, "val_loss": self.began[stage], "d_lr": module.step_size()})
+        self.progress.note(f"{name}: validation loss {self.began[stage]:.4f} before its first step")
+        if module.trainer.is_global_zero:
+            self.record.add({"step": done, "stage": name, "val_loss": self.began[stage], "d_lr": module.step_size()})
         if done == 0:
             self._draw(stage, 0)
 
@@ -218,7 +228,7 @@ class _Watcher(pl.Callback):
         """A grid of the widest-spread validation scenes, the same ones with the same seeds every time."""
         count = self.run.options.grid_scenes
         keys = self.run.plan.validation[stage]
-        if not count or not keys:
+        if not count or not keys or not is_first_process():
             return
         chosen = [keys[i * len(keys) // count] for i in range(min(count, len(keys)))]
         with torch.no_grad():
@@ -233,12 +243,19 @@ class _Watcher(pl.Callback):
             save_checkpoint(self.run.folder / "checkpoints", state)
 
     def _stop(self, number: int) -> None:
-        if self.stopped_by is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if (
+            self.stopped_by is not None and number == signal.SIGINT
+        ):  # Lightning would turn KeyboardInterrupt into exit 1
+            raise RunInterrupted(f"stopped at once; go on with: {self.run.resume_line}", number)
         self.stopped_by = number
         self.progress.note(
             f"{signal.Signals(number).name}: finishing this step and saving; press Ctrl-C again to stop at once"
         )
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process or the one that writes; launchers say so in the environment."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
 def _load_parameters(module: SigmaModule, state: Checkpoint) -> None:

@@ -76,3 +76,15 @@ def test_leftovers_of_a_killed_save_are_swept(tmp_path: Path) -> None:
 def test_nothing_there_is_no_checkpoint(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "absent") == (None, [])
     assert checkpoints.KEEP == 2
+
+
+def test_damaged_ones_never_push_out_a_good_one(tmp_path: Path) -> None:
+    for step in (80, 120):
+        save_checkpoint(tmp_path, made(step)).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="no checkpoint verifies"):
+        load_newest(tmp_path)
+    save_checkpoint(tmp_path, made(40))
+    state, _ = load_newest(tmp_path)
+    assert state is not None
+    assert state.step == 40
+    assert len(list(tmp_path.glob("*.damaged"))) == 2

@@ -71,6 +71,15 @@ def test_validation_examples_are_never_trained_on_in_any_stage() -> None:
     assert not held & trained
 
 
+def test_stages_with_more_sources_keep_their_hands_off_too() -> None:
+    sources = {name: Counted(tuple(1 + i % 5 for i in range(4000))) for name in "abc"}
+    stages = [stage("s1", 400, 1, 4, ("a", "b", "c")), stage("s2", 100, 3, None, ("a",))]
+    plan = plan_batches(stages, sources, dict.fromkeys("abc", 1.0), 8, seed=1, validation_scenes=64)
+    held = {(key.source, key.index) for part in plan.validation for key in part}
+    trained = {(key.source, key.index) for step in range(plan.total_steps) for key in plan.batch(step)}
+    assert not held & trained
+
+
 def test_the_plan_depends_on_the_seed_alone() -> None:
     def keys(seed: int) -> list[object]:
         plan = plan_batches([stage()], {"a": SOURCE}, {"a": 1.0}, 4, seed=seed, validation_scenes=8)

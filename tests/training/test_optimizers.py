@@ -36,6 +36,19 @@ def test_carry_d_keeps_the_step_size_and_forgets_the_moments() -> None:
     assert not state["exp_avg"].any()
     assert not state["exp_avg_sq"].any()
     assert state["s"].any()
+    assert optimizer.param_groups[0]["k"] == 0
+
+
+@pytest.mark.parametrize("kind", ["prodigy", "adamw"])
+def test_the_first_update_after_carry_d_has_its_usual_size(kind: str) -> None:
+    """With empty moments, bias correction must start again, or the first updates are several times too large."""
+    weight, optimizer = trained(kind)
+    hand_over(optimizer, "carry_d")
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, 0.3)
+    optimizer.step()
+    moved = float((weight.detach() - before).abs().max())
+    assert moved == pytest.approx(effective_lr(optimizer), rel=0.2)
 
 
 def test_keep_changes_nothing_and_reset_forgets_everything() -> None:

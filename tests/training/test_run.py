@@ -23,7 +23,7 @@ from sigma_framework.training.curriculum import StagePlan, plan_batches
 from sigma_framework.training.run import TrainingRun, run_training
 
 OPTIONS = AdapterOptions(
-    identity_size=32, identity_padding=1.3, channel_dropout=0.1, full_prompt_share=0.5, text_dropout=0.0,
+    identity_size=32, channel_dropout=0.1, full_prompt_share=0.5, text_dropout=0.0,
     condition_dropout=0.0, guidance=None, timesteps="logit_normal", subject_loss_weight=0.0, rank=4, alpha=4.0,
     targets=None, picture_steps=2,
 )  # fmt: skip
@@ -120,6 +120,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop: int) -> None:
     run_training(training(tmp_path / "parts"), Silent())
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    starts = [(row["step"], row["stage"]) for row in rows(tmp_path / "parts") if not row["loss"]]
+    assert starts == [("0", "s1"), *[("5", "s2")] * (1 + (stop == 5))]
     losses = [[row["loss"] for row in rows(tmp_path / name) if row["loss"]] for name in ("whole", "parts")]
     assert losses[0] == losses[1]
 
@@ -173,9 +175,24 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> No
 
 
 def test_the_time_limit_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="time_limit_minutes is over"):
-        run_training(training(tmp_path, replace(TRAIN, time_limit_minutes=1e-6)), Silent())
-    assert load_newest(tmp_path / "checkpoints")[0].step == 1
+    outcome = run_training(training(tmp_path, replace(TRAIN, time_limit_minutes=1e-6)), Silent())
+    assert not outcome.complete
+    assert "go on with: sigma-run again" in outcome.notes[-1]
+    state, _ = load_newest(tmp_path / "checkpoints")
+    assert state is not None
+    assert state.step == 1
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_second_interrupt_stops_at_once_with_130(tmp_path: Path) -> None:
+    class Twice(StopAt):
+        def note(self, text: str) -> None:
+            if "again to stop at once" in text:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(RunInterrupted, match="stopped at once") as caught:
+        run_training(training(tmp_path), Twice(2, signal.SIGINT))
+    assert caught.value.exit_code == 130
 
 
 def test_subject_weight_counts_regions_more() -> None:

@@ -28,6 +28,8 @@ TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
 """Pixels per token, along each side."""
 CUTS_REPORTED = 3
 """Warnings of cut prompts per backbone: a training run would log thousands."""
+POCKET_HOME = (96, 192)
+"""Sides of pictures that the shipped model makes sense of, pixels."""
 DEFAULT_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
 """FLUX.1's schedule shift, for a scheduler whose config does not say it."""
 
@@ -98,6 +100,8 @@ class FluxKontextBackbone:
     def noise(self, size_hw: tuple[int, int], generators: Sequence[torch.Generator]) -> Tokens:
         """(b, l, 64) float32, drawn in the pipeline's unpacked latent shape, image k from generator k alone."""
         height, width = _latent_size(size_hw)
+        if self.config.weights == POCKET and not all(POCKET_HOME[0] <= side <= POCKET_HOME[1] for side in size_hw):
+            logger.warning("pocket is at home between %d and %d pixels, found %d x %d", *POCKET_HOME, *size_hw[::-1])
         shape = (1, int(self.parts.vae.config.latent_channels), height, width)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
         values = tokens.pack(torch.cat([latents.to(self.device) for latents in drawn]))
