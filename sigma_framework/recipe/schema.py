@@ -162,8 +162,8 @@ class TrainBlock:
     """The adapter's shape."""
     guidance: float | None = 1.0
     """Distilled guidance fed to the backbone in training."""
-    timesteps: Literal["logit_normal", "uniform"] = "logit_normal"
-    """Distribution of t: sigmoid of a normal number, or uniform."""
+    timesteps: Literal["logit_normal", "uniform", "shifted"] = "logit_normal"
+    """Distribution of t: sigmoid of a normal number; uniform; or the first shifted by 3 towards noise."""
     devices: Count = 1
     """Accelerators, or processes on the CPU."""
     num_workers: Whole = 0

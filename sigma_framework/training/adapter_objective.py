@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbIma
 
 ADAPTER = "main"
 """Name of the adapter that training makes."""
+TIME_SHIFT = 3.0
+"""``shifted`` timesteps: t' = s t / (1 + (s - 1) t). A picture's layout is decided near t = 1, which the plain
+distribution hardly visits (1.4 % of draws above 0.9; shifted 14 %)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class AdapterOptions:
     guidance: float | None
     """Distilled guidance fed while training."""
     timesteps: str
-    """``logit_normal`` (t = sigmoid(N(0, 1))) or ``uniform``."""
+    """``logit_normal`` (t = sigmoid(N(0, 1))), ``uniform`` or ``shifted``."""
     subject_loss_weight: float
     """Extra weight of the latents that show subjects; 0 is the paper's plain mean."""
     rank: int
@@ -210,10 +214,11 @@ class AdapterObjective:
         return identity, spatial
 
     def _draw_times(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
-        """(b,) t: ``sigmoid(N(0, 1))`` as in the OminiControl lineage, or uniform."""
+        """(b,) t: ``sigmoid(N(0, 1))`` as in the OminiControl lineage, uniform, or shifted towards noise."""
         if self.options.timesteps == "uniform":
             return torch.cat([torch.rand(1, generator=generator) for generator in generators])
-        return torch.sigmoid(torch.cat([torch.randn(1, generator=generator) for generator in generators]))
+        normal = torch.cat([torch.randn(1, generator=generator) for generator in generators])
+        return torch.sigmoid(normal + (math.log(TIME_SHIFT) if self.options.timesteps == "shifted" else 0.0))
 
     def _weighted(self, error: torch.Tensor, made: Sequence[Conditioned]) -> torch.Tensor:
         """Mean over tokens and channels, subjects' latents counting ``1 + subject_loss_weight`` times."""

@@ -206,6 +206,16 @@ def test_subject_weight_counts_regions_more() -> None:
     assert value(subject_loss_weight=5.0) != value()
 
 
+def test_shifted_times_lie_nearer_to_noise() -> None:
+    def times(kind: str) -> torch.Tensor:
+        return objective(timesteps=kind)._draw_times([torch.Generator().manual_seed(k) for k in range(400)])
+
+    plain, uniform, shifted = times("logit_normal"), times("uniform"), times("shifted")
+    assert torch.allclose(shifted, 3 * plain / (1 + 2 * plain), atol=1e-5)
+    assert float((uniform > 0.9).float().mean()) == pytest.approx(0.1, abs=0.05)
+    assert float((plain > 0.9).float().mean()) < 0.04
+
+
 def test_a_source_without_depth_draws_what_it_can() -> None:
     example = ToySource(length=6)[1]
     flat = replace(example, subjects=tuple(replace(s, depth=None, box3d=None) for s in example.subjects))
