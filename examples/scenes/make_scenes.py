@@ -82,8 +82,8 @@ def scene(name: str, example: Example, controls: list[dict[str, Any]]) -> dict[s
     ):
         file = f"{name}_{number + 1}.png"
         picture(file, identity)
-        words = annotation.caption.removeprefix("a ").removeprefix("an ").split()
-        subjects.append({"name": "_".join(words), "image": file, "caption": annotation.caption, "control": control})
+        solid = annotation.caption.split()[-1]  # solids of the chosen examples differ, and a short name fits its region
+        subjects.append({"name": solid, "image": file, "caption": annotation.caption, "control": control})
     height, width = example.target.shape[:2]
     return {"version": 1, "size": [width, height], "prompt": example.prompt_background, "subjects": subjects}
 
