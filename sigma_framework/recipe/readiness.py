@@ -79,7 +79,7 @@ def _scene_facts(
     resolved = Scene.load_resolved(path, controls, multiple)
     if loaded.data.get("task") == "insert" and resolved.background is None and not loaded.data.get("background"):
         what = "missing, expected a photograph to insert into"
-        raise SceneError("scene", [Problem("background", what, "give the scene a background, or background=FILE")])
+        raise SceneError(str(path), [Problem("background", what, "give the scene a background, or background=FILE")])
     if recipe is not None:
         kinds = {subject.control for subject in resolved.subjects}
         compose_scene(resolved, {kind: build_control(recipe, host, kind) for kind in kinds})

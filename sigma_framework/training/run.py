@@ -225,12 +225,12 @@ class _Watcher(pl.Callback):
         return module.validation_loss(self.fixed[stage], self.run.options.validation_batch_size)
 
     def _draw(self, stage: int, done: int) -> None:
-        """A grid of the widest-spread validation scenes, the same ones with the same seeds every time."""
+        """A grid of the same validation scenes of all stages every time, so that any two grids can be compared."""
         count = self.run.options.grid_scenes
-        keys = self.run.plan.validation[stage]
-        if not count or not keys or not is_first_process():
+        pools = [pool for pool in self.run.plan.validation if pool]
+        if not count or not pools or not is_first_process():
             return
-        chosen = [keys[i * len(keys) // count] for i in range(min(count, len(keys)))]
+        chosen = [pools[i % len(pools)][i // len(pools) % len(pools[i % len(pools)])] for i in range(count)]
         with torch.no_grad():
             rows = self.run.objective.pictures([example for _, example in self.data.fixed(chosen)], self.run.plan.seed)
         name = f"{self.run.plan.stages[stage].name}-{done:06d}"

@@ -93,6 +93,7 @@ _LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "ht
 
 
 def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str]) -> FluxKontextParts:
+    import diffusers.pipelines.flux.pipeline_flux_kontext  # noqa: F401  its notes on torchvision belong in here too
     from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
