@@ -70,7 +70,7 @@ def is_absolute(text: str) -> bool:
 
 def names_picture(value: object) -> bool:
     """Whether a control's value is a file by its type or by how it ends."""
-    return isinstance(value, os.PathLike) or (isinstance(value, str) and value.lower().endswith(PICTURE_SUFFIXES))
+    return isinstance(value, os.PathLike) or (isinstance(value, str) and Path(value).suffix.lower() in PICTURE_SUFFIXES)
 
 
 def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -197,7 +197,11 @@ def test_save_then_load_gives_the_same_document(
     tmp_path_factory: pytest.TempPathFactory, *, prompt: str, caption: str, name: str, far: float, as_json: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("scene")
-    control = {"type": "box2d", "xyxy": [0.1, 0.2, far, 3], "note": caption}
+    control = {
+        "type": "box2d",
+        "xyxy": [0.1, 0.2, far, 3],
+        "note": f"{caption}.",
+    }  # text that ends like a picture names a file
     subject = Subject(name=name, image=np.full((9, 9, 3), 7, np.uint8), caption=caption, control=control)
     saved = Scene(subjects=(subject,), prompt=prompt, size=(64, 48)).save(folder / ("a.json" if as_json else "a.yaml"))
     loaded = Scene.load(folder / ("a.json" if as_json else "a.yaml"))
