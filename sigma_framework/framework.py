@@ -326,10 +326,9 @@ class Framework:
 
     @property
     def _versions(self) -> dict[str, str]:
-        from sigma_framework.run_folder import versions
+        from sigma_framework.run_folder import versions_of
 
-        used = {(one.provider.distribution, one.provider.version) for one in self.host.components()}
-        return versions(sorted(used))
+        return versions_of(self.host)
 
     def write_record(self) -> None:
         """``resolved.yaml`` and ``versions.json`` of this recipe in its run folder."""

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from sigma_framework.errors import RunError
+from sigma_framework.plugin_host import PluginHost
 
 _REPORTED = (
     "sigma-framework",
@@ -41,6 +42,11 @@ def versions(providers: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
             found[name] = "not installed"
     found.update(dict(providers))
     return found
+
+
+def versions_of(host: PluginHost) -> dict[str, str]:
+    """``versions`` with every distribution that provides a component."""
+    return versions(sorted({(one.provider.distribution, one.provider.version) for one in host.components()}))
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -22,7 +22,7 @@ from sigma_framework.recipe.build import (
     build_sampler,
 )
 from sigma_framework.recipe.schema import INTENSITY_STEP
-from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions, write_record
+from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions_of, write_record
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import load_newest
 from sigma_framework.training.curriculum import BatchPlan, StagePlan, plan_batches
@@ -69,8 +69,7 @@ def train_recipe(
     if finished := _finished(folder, weights, plan):
         progress.note(f"{folder} holds this run, finished after {finished.steps} steps; --fresh starts anew")
         return finished
-    used = {(one.provider.distribution, one.provider.version) for one in host.components()}
-    write_record(folder, recipe.plain(folder), versions(sorted(used)))
+    write_record(folder, recipe.plain(folder), versions_of(host))
     run = TrainingRun(
         objective=objective_of(recipe, host),
         sources=sources,
