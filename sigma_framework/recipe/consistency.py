@@ -112,8 +112,10 @@ def _stages(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
 
 def _optimizer(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
     """Prodigy's learning rate of 1.0 would destroy an AdamW run."""
-    if recipe.train.optimizer.type == "adamw" and ("train", "optimizer", "lr") not in recipe.origins:
-        yield Problem("train.optimizer.lr", "missing, expected a number for adamw", "e.g. 0.0001")
+    if recipe.train.optimizer.type != "prodigy" and ("train", "optimizer", "lr") not in recipe.origins:
+        yield Problem(
+            "train.optimizer.lr", f"missing, expected a number for {recipe.train.optimizer.type}", "e.g. 0.0001"
+        )
 
 
 def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:

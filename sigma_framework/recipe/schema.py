@@ -110,10 +110,10 @@ class StageBlock:
 class OptimizerBlock:
     """``train.optimizer:`` defaults are Prodigy's for diffusion models."""
 
-    type: Literal["prodigy", "adamw"] = "prodigy"
-    """Which optimizer (section 4.1: Prodigy)."""
+    type: Literal["prodigy", "adamw", "muon"] = "prodigy"
+    """Which optimizer (section 4.1: Prodigy); ``muon`` is Muon for matrices and AdamW for the rest."""
     lr: Positive = 1.0
-    """Learning rate; 1.0 for Prodigy, AdamW must be given one (e.g. 1e-4)."""
+    """Learning rate; 1.0 for Prodigy, the others must be given one (e.g. 1e-4)."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay."""
     d0: Positive = 1e-6
@@ -130,6 +130,8 @@ class OptimizerBlock:
     """Prodigy: Adam's bias correction."""
     safeguard_warmup: bool = True
     """Prodigy: leave the learning rate out of d's estimate while it warms up."""
+    adamw_for: tuple[str, ...] = ("*embed*", "*shared*")
+    """Muon: patterns of weight names that AdamW updates although they are matrices (embeddings, output layers)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +168,14 @@ class TrainBlock:
     """Distribution of t: sigmoid of a normal number; uniform; or the first shifted by 3 towards noise."""
     devices: Count = 1
     """Accelerators, or processes on the CPU."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of a training step: the weights' own, or bfloat16 autocast (AVX512-BF16, GPUs: twice as fast)."""
     num_workers: Whole = 0
     """Data worker processes per device; 0 loads in the training process."""
     threads: Count | None = None
     """CPU threads of the training process; null leaves it to torch."""
+    keep_latents: Whole = 0
+    """Encoded pictures kept in memory by a process, for sources that give each example often (pocket: 20 kB each)."""
     checkpoint_every: Count = 500
     """Steps between two checkpoints."""
     grid_every: Whole = 0

@@ -22,7 +22,7 @@ from sigma_framework.errors import DataError
 from sigma_framework.generation import image_tensor, picture_of
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
 from sigma_framework.training.position import numpy_from_torch
-from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbImage, SampleRequest, Tokens
+from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbImage, Role, SampleRequest, Tokens
 
 ADAPTER = "main"
 """Name of the adapter that training makes."""
@@ -71,6 +71,8 @@ class AdapterOptions:
     """Modules; None is the backbone's default list."""
     picture_steps: int
     """Denoising steps of sample pictures."""
+    keep_latents: int = 0
+    """Encoded targets and identity images kept in memory, for sources that give each example many times."""
     true_cfg: float = 1.0
     """Classifier-free guidance of sample pictures."""
 
@@ -113,6 +115,8 @@ class AdapterObjective:
         self.backbone, self.controls, self.sampler, self.options = backbone, controls, sampler, options
         self.granularities = [g for g in granularities if g.weight > 0]
         self.metadata = dict(metadata or {})
+        self._kept: dict[tuple[str, str], torch.Tensor] = {}
+        self._ids: dict[tuple[str, tuple[int, ...]], torch.Tensor] = {}
         self.picture_titles = ("identities", "layout", "I^C", "result", "target")
         if init_from is not None:
             backbone.load_adapter(init_from, ADAPTER, 1.0, trainable=True)
@@ -133,9 +137,10 @@ class AdapterObjective:
         made = [self.condition(example, rng, training=True) for example, rng in zip(examples, drawn, strict=True)]
         size_hw = examples[0].target.shape[:2]
         with torch.no_grad():
-            clean = self.backbone.encode_image(image_tensor([e.target for e in examples]), "target")
+            keys = [example.key for example in examples]
+            clean = self._encode_kept([e.target for e in examples], keys, "target")
             noise = self.backbone.noise((size_hw[0], size_hw[1]), generators)
-            conditions = self._encode(made)
+            conditions = self._encode(made, keys if self.options.condition_dropout == 0 else None)
             text = self.backbone.encode_prompt([one.prompt for one in made])
             t = self._draw_times(generators).to(clean.values.device)
             spread = t.view(-1, 1, 1).to(clean.values.dtype)
@@ -207,11 +212,26 @@ class AdapterObjective:
                 reasons.append(f"{chosen.name}: {error}")
         raise DataError(f"{example.key}: no granularity can be derived from its annotation ({'; '.join(reasons)})")
 
-    def _encode(self, made: Sequence[Conditioned]) -> tuple[Tokens, Tokens]:
-        """``I^S`` then ``I^C``, in the order of the token sequence."""
-        identity = self.backbone.encode_image(image_tensor([one.identity for one in made]), "identity")
+    def _encode(self, made: Sequence[Conditioned], keys: Sequence[str] | None = None) -> tuple[Tokens, Tokens]:
+        """``I^S`` then ``I^C``, in the order of the token sequence; with keys, ``I^S`` may be looked up."""
+        stacks = [one.identity for one in made]
         spatial = self.backbone.encode_image(image_tensor([one.spatial for one in made]), "spatial")
-        return identity, spatial
+        if keys is None:
+            return self.backbone.encode_image(image_tensor(stacks), "identity"), spatial
+        return self._encode_kept(stacks, keys, "identity"), spatial
+
+    def _encode_kept(self, pictures: Sequence[RgbImage], keys: Sequence[str], role: Role) -> Tokens:
+        """Tokens of pictures of one size; what was encoded before is looked up where latents are kept."""
+        missing = [k for k, key in enumerate(keys) if (key, role) not in self._kept]
+        values = {k: self._kept[key, role] for k, key in enumerate(keys) if k not in missing}
+        if missing:
+            found = self.backbone.encode_image(image_tensor([pictures[k] for k in missing]), role)
+            values |= dict(zip(missing, found.values, strict=True))
+            self._ids[role, pictures[0].shape[:2]] = found.ids
+            room = max(0, self.options.keep_latents - len(self._kept))
+            self._kept |= {(keys[k], role): values[k].clone() for k in missing[:room]}
+        stacked = torch.stack([values[k] for k in range(len(keys))])
+        return Tokens(values=stacked, ids=self._ids[role, pictures[0].shape[:2]])
 
     def _draw_times(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """(b,) t: ``sigmoid(N(0, 1))`` as in the OminiControl lineage, uniform, or shifted towards noise."""

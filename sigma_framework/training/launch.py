@@ -33,6 +33,7 @@ WITHOUT_EFFECT = (
     "run.log_every",
     "train.num_workers",
     "train.threads",
+    "train.keep_latents",
     "train.checkpoint_every",
     "train.grid_every",
     "train.grid_scenes",
@@ -123,6 +124,7 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
         targets=train.lora.targets,
         picture_steps=train.grid_steps,
         true_cfg=sampler.true_cfg,
+        keep_latents=train.keep_latents,
     )
     return AdapterObjective(
         backbone,

@@ -55,7 +55,7 @@ class SigmaModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer, with the state of the run that is resumed."""
-        optimizer = build_optimizer(self.optimizer_options, self._parameters_by_name.values())
+        optimizer = build_optimizer(self.optimizer_options, self._parameters_by_name)
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
         return optimizer

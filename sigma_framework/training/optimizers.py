@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any, Literal
 
 import torch
 
+from sigma_framework.training.muon import MuonAdamW
+
 HandOver = Literal["keep", "carry_d", "reset"]
 """At a stage's start: keep everything; keep Prodigy's step size but forget the moments; start anew."""
 
 
-def build_optimizer(options: Any, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(options: Any, parameters: Mapping[str, torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer a recipe's ``train.optimizer`` block asks for.
 
     Prodigy's values are those of its authors for diffusion models and of the OminiControl lineage (section 4.1).
     """
-    params = list(parameters)
+    params = list(parameters.values())
+    if options.type == "muon":
+        return MuonAdamW(parameters, options.adamw_for, options.lr, tuple(options.betas), options.weight_decay)
     if options.type == "adamw":
         return torch.optim.AdamW(params, lr=options.lr, betas=tuple(options.betas), weight_decay=options.weight_decay)
     from prodigyopt import Prodigy

@@ -109,6 +109,7 @@ def _trainer(run: TrainingRun, watcher: pl.Callback) -> pl.Trainer:
         max_epochs=1,
         accelerator="auto",
         devices=run.options.devices,
+        precision="bf16-mixed" if run.options.precision == "bf16" else "32-true",
         gradient_clip_val=run.options.gradient_clip or None,
         callbacks=[watcher],
         logger=False,

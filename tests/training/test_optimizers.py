@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from sigma_framework.recipe.schema import OptimizerBlock
 from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
 
+LEARNING_RATES = {"prodigy": 1.0, "adamw": 1e-2, "muon": 1e-2}
+
 
 def trained(kind: str) -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
     """A weight after 30 steps towards 1."""
     weight = torch.nn.Parameter(torch.zeros(4))
-    optimizer = build_optimizer(OptimizerBlock(type=kind, lr=1.0 if kind == "prodigy" else 1e-2), [weight])
+    optimizer = build_optimizer(OptimizerBlock(type=kind, lr=LEARNING_RATES[kind]), {"weight": weight})
     for _ in range(30):
         optimizer.zero_grad()
         ((weight - 1) ** 2).sum().backward()
@@ -20,8 +24,8 @@ def trained(kind: str) -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
     return weight, optimizer
 
 
-@pytest.mark.parametrize("kind", ["prodigy", "adamw"])
-def test_both_descend(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["prodigy", "adamw", "muon"])
+def test_all_descend(kind: str) -> None:
     weight, optimizer = trained(kind)
     assert bool((weight.detach() > 0).all())
     assert effective_lr(optimizer) > 0
@@ -39,7 +43,7 @@ def test_carry_d_keeps_the_step_size_and_forgets_the_moments() -> None:
     assert optimizer.param_groups[0]["k"] == 0
 
 
-@pytest.mark.parametrize("kind", ["prodigy", "adamw"])
+@pytest.mark.parametrize("kind", ["prodigy", "adamw", "muon"])
 def test_the_first_update_after_carry_d_has_its_usual_size(kind: str) -> None:
     """With empty moments, bias correction must start again, or the first updates are several times too large."""
     weight, optimizer = trained(kind)
@@ -69,3 +73,49 @@ def test_schedules() -> None:
     assert max(factors) == pytest.approx(1.0, abs=0.03)
     assert factors[100] == pytest.approx(0.0, abs=1e-9)
     assert learning_rate_factor(OptimizerBlock(), 12345, 100) == 1.0
+
+
+def muon_on(*shapes: tuple[int, ...], **options: object) -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+    generator = torch.Generator().manual_seed(0)
+    made = {f"layer{k}.weight": torch.nn.Parameter(torch.randn(s, generator=generator)) for k, s in enumerate(shapes)}
+    return made, build_optimizer(OptimizerBlock(type="muon", lr=1e-2, weight_decay=0.0, **options), made)
+
+
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24), (8, 3, 2, 2)])
+def test_muon_moves_every_direction_of_a_matrix_alike(shape: tuple[int, ...]) -> None:
+    """Even where the gradient is all but rank 1; the update is as large as one of AdamW."""
+    (weight,), optimizer = (muon := muon_on(shape))[0].values(), muon[1]
+    before = weight.detach().clone()
+    flat = (shape[0], weight.numel() // shape[0])
+    gradient = torch.outer(torch.ones(flat[0]), torch.ones(flat[1])) + 1e-2 * torch.randn(flat)
+    weight.grad = gradient.view(shape)
+    optimizer.step()
+    values = torch.linalg.svdvals((before - weight.detach()).flatten(1))
+    assert float(values.max() / values.min()) < 3, "the gradient's own ratio is above 100"
+    assert float((before - weight.detach()).square().mean().sqrt()) == pytest.approx(0.2 * 1e-2, rel=0.35)
+
+
+def test_muon_leaves_named_matrices_and_vectors_to_adamw() -> None:
+    made, optimizer = muon_on((4, 4), (4, 4), (4,), adamw_for=["layer1.*"])
+    rules = {id(p): group["rule"] for group in optimizer.param_groups for p in group["params"]}
+    assert [rules[id(parameter)] for parameter in made.values()] == ["muon", "adamw", "adamw"]
+
+
+def test_muon_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
+    def steps(made: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, numbers: range) -> None:
+        for number in numbers:
+            for k, parameter in enumerate(made.values()):
+                parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(10 * number + k))
+            optimizer.step()
+
+    straight, optimizer = muon_on((4, 6), (5,))
+    steps(straight, optimizer, range(3))
+    state = copy.deepcopy(optimizer.state_dict())
+    resumed, fresh = muon_on((4, 6), (5,))
+    with torch.no_grad():
+        for name, parameter in resumed.items():
+            parameter.copy_(straight[name])
+    fresh.load_state_dict(state)
+    steps(straight, optimizer, range(3, 6))
+    steps(resumed, fresh, range(3, 6))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)

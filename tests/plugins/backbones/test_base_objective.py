@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxKontextPipeline
@@ -60,9 +61,8 @@ def test_it_satisfies_the_protocol(make: Make) -> None:
 def test_losses_keep_the_order_and_do_not_depend_on_the_batch(make: Make, examples: tuple[Example, ...]) -> None:
     made = make(reference_share=0.5)
     seeds = range(10, 18)
-    drawn = [draw_inputs(e, made.options, g).reference for e, g in zip(examples, seeded(*seeds), strict=True)]
-    assert None in drawn
-    assert set(drawn) - {None}
+    drawn = [draw_inputs(e, made.options, g).references for e, g in zip(examples, seeded(*seeds), strict=True)]
+    assert {len(references) for references in drawn} == {0, 1, 2}
     together = made.loss(examples, seeded(*seeds))
     alone = [made.loss([e], seeded(s)) for e, s in zip(examples, seeds, strict=True)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
@@ -71,7 +71,7 @@ def test_losses_keep_the_order_and_do_not_depend_on_the_batch(make: Make, exampl
 def test_the_base_sees_at_most_one_reference_and_no_spatial_control(
     make: Make, examples: tuple[Example, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make(reference_share=0.7)
+    made = make(reference_share=0.7, collage_share=0.0)
     seen = watch(made, monkeypatch)
     made.loss(examples, seeded(*range(8)))
     assert {len(conditions) for conditions in seen} == {0, 1}
@@ -81,12 +81,27 @@ def test_the_base_sees_at_most_one_reference_and_no_spatial_control(
             assert bool((tokens.ids[:, 0] == 1).all())
 
 
+def test_a_collage_is_the_same_tall_picture_that_an_identity_stack_is(
+    make: Make, example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(reference_share=1.0, reference_dropout=0.0, collage_share=1.0)
+    seen = watch(made, monkeypatch)
+    made.loss([example, example], seeded(0, 1))
+    blocks = [made.backbone.encode_image(as_images([one]), "identity").values for one in example.identities]
+    whole = made.backbone.encode_image(as_images([np.concatenate(example.identities)]), "identity")
+    assert torch.equal(seen[0][0].ids, whole.ids)
+    assert torch.allclose(seen[0][0].values, torch.cat(blocks, dim=1).expand(2, -1, -1), atol=1e-5)
+
+
 def test_chance_follows_the_options(example: Example) -> None:
-    options = PocketBaseOptions(reference_share=0.6, reference_dropout=0.25, text_dropout=0.2)
+    options = PocketBaseOptions(
+        reference_share=0.6, reference_dropout=0.25, text_dropout=0.2, collage_share=0.3, timesteps="logit_normal"
+    )
     draws = [draw_inputs(example, options, g) for g in seeded(*range(800))]
-    referred = [draw.reference for draw in draws if draw.reference is not None]
+    referred = [draw.references for draw in draws if draw.references]
     assert 0.38 < len(referred) / 800 < 0.52
-    assert set(referred) == {0, 1}
+    assert set(referred) == {(0,), (1,), (0, 1)}
+    assert 0.2 < sum(len(one) == 2 for one in referred) / len(referred) < 0.4
     texts = {draw.prompt for draw in draws}
     assert texts == {
         "",
@@ -100,7 +115,10 @@ def test_chance_follows_the_options(example: Example) -> None:
     assert 0.46 < float(times.mean()) < 0.54
     assert 0.0 < float(times.min()) < float(times.max()) < 1.0
     bare = replace(example, identities=())
-    assert all(draw_inputs(bare, options, g).reference is None for g in seeded(*range(50)))
+    assert all(draw_inputs(bare, options, g).references == () for g in seeded(*range(50)))
+    shifted = [draw_inputs(example, replace(options, timesteps="shifted"), g).t for g in seeded(*range(800))]
+    assert all(later > t for later, t in zip(shifted, times.tolist(), strict=True))
+    assert 0.66 < sum(shifted) / 800 < 0.74
 
 
 def test_the_right_velocity_points_from_the_image_to_the_noise(
@@ -168,10 +186,11 @@ def test_kept_latents_change_nothing(make: Make, examples: tuple[Example, ...]) 
 
 def test_pictures_are_target_reference_and_result(make: Make, example: Example) -> None:
     made = make()
-    rows = made.pictures([example, example], 0)
+    rows = made.pictures([example, example, example], 0)
     assert [[picture.shape for picture in row] for row in rows] == [
-        [(64, 64, 3), (32, 32, 3), (64, 64, 3)],
         [(64, 64, 3), (64, 64, 3), (64, 64, 3)],
+        [(64, 64, 3), (32, 32, 3), (64, 64, 3)],
+        [(64, 64, 3), (64, 32, 3), (64, 64, 3)],
     ]
     assert (rows[0][2] == made.pictures([example], 0)[0][2]).all()
     assert (rows[0][2] != rows[1][2]).any()

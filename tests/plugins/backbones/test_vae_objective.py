@@ -47,8 +47,18 @@ def test_the_composed_forward_equals_the_plain_one_inside() -> None:
     assert not can_compose(build_vae(12, (1, 0, 0, 0), 12, (1, 0, 1, 0), 0))
 
 
-def test_the_patch_code_keeps_smooth_pictures_from_the_start() -> None:
-    vae = build_vae(48, (0, 0, 0, 0), 48, (0, 0, 0, 0), 0)
+def test_blocks_do_not_change_what_the_encoder_starts_from(example: Example) -> None:
+    """The rectified start is the linear one up to what its residual blocks add."""
+    linear, blocks = (build_vae(56, shape, 48, (0, 0, 0, 0), 0) for shape in ((0, 0, 0, 0), (0, 0, 1, 1)))
+    picture = torch.from_numpy(example.target.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        first, second = (vae.encode(picture).latents[..., 2:-2, 2:-2] for vae in (linear, blocks))
+    assert float((first - second).square().mean()) < 0.05 * float(first.var())
+
+
+@pytest.mark.parametrize("blocks", [(0, 0, 0, 0), (0, 0, 1, 1)])
+def test_the_patch_code_keeps_smooth_pictures_from_the_start(blocks: tuple[int, int, int, int]) -> None:
+    vae = build_vae(48, blocks, 48, (0, 0, 0, 0), 0)
     ramp = torch.linspace(-0.6, 0.6, 64).expand(1, 3, 64, 64)
     flat = torch.full((1, 3, 64, 64), 0.3)
     with torch.no_grad():

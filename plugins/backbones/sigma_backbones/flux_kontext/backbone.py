@@ -57,6 +57,8 @@ class FluxKontextBackbone:
         self._cuts_to_report = CUTS_REPORTED
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
+        if config.attention is not None:
+            _choose_attention(parts.transformer, config.attention)
 
     @property
     def transformer(self) -> Any:
@@ -231,6 +233,20 @@ class FluxKontextBackbone:
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
         return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+
+
+def _choose_attention(transformer: Any, name: str) -> None:
+    """Sets diffusers' attention backend.
+
+    Raises:
+        WeightsError: diffusers knows no backend of this name, or it needs a package that is not installed.
+    """
+    try:
+        transformer.set_attention_backend(name)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise WeightsError(f"backbone.attention: {name}: {error}") from error
+    if name == "_native_math":  # else it computes bfloat16 in float32, on CPUs too, whatever the switch's name says
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def build_vae(
     decoder_blocks: tuple[int, ...],
     seed: int,
 ) -> AutoencoderTiny:
-    """A fresh VAE; wide enough and with a linear encoder, it starts from the code of ``patch_code``.
+    """A fresh VAE; wide enough and linear at full and half size, it starts from the code of ``patch_code``.
 
     The global random state is left as it was.
     """
@@ -61,7 +61,7 @@ def build_vae(
         )
         for layer in (*vae.encoder.layers, *vae.decoder.layers):
             _start_layer(layer)
-    if encoder_width >= ENCODER_CHANNELS and not any(encoder_blocks):
+    if encoder_width >= ENCODER_CHANNELS and not any(encoder_blocks[:2]):
         start_encoder(vae)
     if decoder_width >= DECODER_CHANNELS:
         start_decoder(vae)

@@ -1,10 +1,12 @@
 """Objective ``pocket_base``: what FLUX.1 Kontext can do, from scratch and small: text to image, and one reference.
 
-The base never sees a spatial control image or a second identity: those are what the adapter learns.
+The reference picture shows one subject, or several stacked into a collage, as users of Kontext give it several; where
+they stand is the base's own choice. The base never sees a spatial control image: routing is what the adapter learns.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -31,6 +33,8 @@ PLACE_TEMPLATE = "Place these subjects in {prompt}"
 """With the prompt of the place (section 4.1)."""
 COMPOSE_TEMPLATE = "Place these subjects to compose: {prompt}"
 """With the full prompt (section 4.1)."""
+TIME_SHIFT = 3.0
+"""``shifted`` timesteps: t' = s t / (1 + (s - 1) t); a picture's layout is decided near t = 1."""
 PROMPT_SHARES = (0.3, 0.15, 0.25, 0.3)
 """How often the full prompt, the place's, the place template and the compose template are drawn."""
 
@@ -41,8 +45,8 @@ class Draw:
 
     prompt: str
     """Empty: text dropout."""
-    reference: int | None
-    """Index of the subject whose identity image is the reference."""
+    references: tuple[int, ...]
+    """Indices of the subjects that the reference picture shows, none, one or all of them."""
     t: float
     """Time of the noisy image, 1 is noise."""
 
@@ -51,7 +55,7 @@ class PocketBaseObjective:
     """Flow matching on X's tokens; trains the transformer and both text encoders, the VAE is frozen."""
 
     def __init__(self, parts: FluxKontextParts, options: PocketBaseOptions) -> None:
-        self.backbone = FluxKontextBackbone(parts, FluxKontextConfig(device="cpu"))
+        self.backbone = FluxKontextBackbone(parts, FluxKontextConfig(device="cpu", attention=options.attention))
         self.options = options
         self._latents: dict[str, Tensor] = {}
         for model in self._trained():
@@ -71,17 +75,16 @@ class PocketBaseObjective:
     def loss(self, examples: Sequence[Example], generators: Sequence[torch.Generator]) -> Tensor:
         """(b,) weighted mean squared error of the velocity ``eps - x_0`` (section 4.1).
 
-        Examples with and without a reference run as two batches: the transformer has no padding mask.
+        Examples with references of unlike size run as batches of their own: the transformer has no padding mask.
         """
         draws = [draw_inputs(e, self.options, g) for e, g in zip(examples, generators, strict=True)]
         losses: dict[int, Tensor] = {}
-        for with_reference in (False, True):
-            chosen = [k for k, draw in enumerate(draws) if (draw.reference is not None) is with_reference]
-            if chosen:
-                grouped = self._group_loss(
-                    [examples[k] for k in chosen], [draws[k] for k in chosen], [generators[k] for k in chosen]
-                )
-                losses |= dict(zip(chosen, grouped, strict=True))
+        for count in sorted({len(draw.references) for draw in draws}):
+            chosen = [k for k, draw in enumerate(draws) if len(draw.references) == count]
+            grouped = self._group_loss(
+                [examples[k] for k in chosen], [draws[k] for k in chosen], [generators[k] for k in chosen]
+            )
+            losses |= dict(zip(chosen, grouped, strict=True))
         return torch.stack([losses[k] for k in range(len(examples))])
 
     @torch.no_grad()
@@ -89,9 +92,10 @@ class PocketBaseObjective:
         """Rows of target, reference (white when there is none), and what the base makes of the same prompt."""
         rows = []
         for index, example in enumerate(examples):
-            reference = 0 if index % 2 == 0 and example.identities else None
-            shown = example.identities[0] if reference is not None else np.full_like(example.target, 255)
-            rows.append([example.target, shown, self._generate(example, reference, seed + index)])
+            count = len(example.identities)
+            references = ((), (0,), tuple(range(count)))[index % 3][:count]
+            shown = np.concatenate([example.identities[k] for k in references] or [np.full_like(example.target, 255)])
+            rows.append([example.target, shown, self._generate(example, references, seed + index)])
         return rows
 
     def save(self, folder: Path) -> None:
@@ -114,7 +118,7 @@ class PocketBaseObjective:
     def _group_loss(
         self, examples: Sequence[Example], draws: Sequence[Draw], generators: Sequence[torch.Generator]
     ) -> Tensor:
-        """(b,) losses of examples that all have a reference, or all have none."""
+        """(b,) losses of examples whose references have one size."""
         backbone = self.backbone
         text = encode_prompts(backbone.parts, [draw.prompt for draw in draws], backbone.device)
         clean = self._encoded([e.target for e in examples], [e.key for e in examples], "target")
@@ -127,11 +131,16 @@ class PocketBaseObjective:
         return (error * self._token_weights(examples)).mean(1)
 
     def _references(self, examples: Sequence[Example], draws: Sequence[Draw]) -> list[Tokens]:
-        chosen = [(e, draw.reference) for e, draw in zip(examples, draws, strict=True) if draw.reference is not None]
-        if not chosen:
+        """The reference picture's tokens; none when the examples have none. A collage's blocks are encoded alone."""
+        count = len(draws[0].references)
+        if count == 0:
             return []
+        chosen = [(e, index) for e, draw in zip(examples, draws, strict=True) for index in draw.references]
         keys = [f"{example.key}#{index}" for example, index in chosen]
-        return [self._encoded([example.identities[index] for example, index in chosen], keys, "identity")]
+        blocks = self._encoded([example.identities[index] for example, index in chosen], keys, "identity")
+        height, width = chosen[0][0].identities[chosen[0][1]].shape[:2]
+        ids = image_ids("identity", count * height // TOKEN_PIXELS, width // TOKEN_PIXELS, self.backbone.device)
+        return [Tokens(values=blocks.values.unflatten(0, (len(examples), count)).flatten(1, 2), ids=ids)]
 
     @torch.no_grad()
     def _encoded(self, pictures: Sequence[RgbImage], keys: Sequence[str], role: str) -> Tokens:
@@ -155,12 +164,12 @@ class PocketBaseObjective:
         weights = 1 + self.options.subject_weight * coverage
         return (weights / weights.mean(1, keepdim=True)).to(self.backbone.device)
 
-    def _generate(self, example: Example, reference: int | None, seed: int) -> RgbImage:
-        """Euler steps from noise under the compose prompt and at most one reference."""
+    def _generate(self, example: Example, references: Sequence[int], seed: int) -> RgbImage:
+        """Euler steps from noise under the compose prompt and at most one reference picture."""
         backbone, size_hw = self.backbone, example.target.shape[:2]
         text = backbone.encode_prompt([COMPOSE_TEMPLATE.format(prompt=example.prompt_full)])
-        pictures = [] if reference is None else [example.identities[reference]]
-        conditions = [backbone.encode_image(as_images([picture]), "identity") for picture in pictures]
+        draw = Draw(prompt="", references=tuple(references), t=1.0)
+        conditions = self._references([example], [draw])
         x = backbone.noise(size_hw, [torch.Generator().manual_seed(seed)])
         times = backbone.timesteps(self.options.picture_steps, x.length)
         for now, then in pairwise(times):
@@ -190,15 +199,15 @@ def draw_inputs(example: Example, options: PocketBaseOptions, generator: torch.G
         PLACE_TEMPLATE.format(prompt=example.prompt_background),
         COMPOSE_TEMPLATE.format(prompt=example.prompt_full),
     )
-    chance = torch.rand(4, generator=generator).tolist()
+    chance = torch.rand(5, generator=generator).tolist()
     kind = int(torch.multinomial(torch.tensor(PROMPT_SHARES), 1, generator=generator))
-    time = float(torch.sigmoid(torch.randn((), generator=generator)))
-    referred = chance[0] < options.reference_share and chance[1] >= options.reference_dropout and example.identities
-    return Draw(
-        prompt="" if chance[2] < options.text_dropout else prompts[kind],
-        reference=int(chance[3] * len(example.identities)) if referred else None,
-        t=time,
-    )
+    shift = math.log(TIME_SHIFT) if options.timesteps == "shifted" else 0.0
+    time = float(torch.sigmoid(torch.randn((), generator=generator) + shift))
+    count = len(example.identities)
+    references: tuple[int, ...] = ()
+    if count and chance[0] < options.reference_share and chance[1] >= options.reference_dropout:
+        references = tuple(range(count)) if chance[4] < options.collage_share else (int(chance[3] * count),)
+    return Draw(prompt="" if chance[2] < options.text_dropout else prompts[kind], references=references, t=time)
 
 
 def as_images(pictures: Sequence[RgbImage]) -> Tensor:

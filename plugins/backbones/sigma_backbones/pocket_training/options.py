@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 KINDS = ("scenes", "identities", "controls", "textures")
 """Kinds of picture that the VAE is trained on."""
@@ -107,6 +108,10 @@ class PocketBaseOptions:
     """Sizes of what is trained; read only without ``start``."""
     reference_share: float = 0.6
     """Probability that one subject's identity image is given as the reference."""
+    collage_share: float = 0.5
+    """Share of the references that show all subjects, stacked into one tall picture, instead of one subject."""
+    timesteps: Literal["logit_normal", "shifted"] = "shifted"
+    """Distribution of t: sigmoid of a normal number, or that shifted by 3 towards noise, which decides the layout."""
     reference_dropout: float = 0.1
     """Probability that a drawn reference is left out again, with the prompt kept."""
     text_dropout: float = 0.1
@@ -115,11 +120,13 @@ class PocketBaseOptions:
     """A token covered by subjects weighs up to 1 + this much; the weights of an image average 1."""
     picture_steps: int = 12
     """Euler steps of the pictures that show progress."""
+    attention: str | None = None
+    """diffusers' attention backend, as in the backbone's own options."""
     keep_latents: int = 0
     """Latents kept in memory by example key, for sources that give each example many times; 0 keeps none."""
 
     def __post_init__(self) -> None:
-        for name in ("reference_share", "reference_dropout", "text_dropout"):
+        for name in ("reference_share", "collage_share", "reference_dropout", "text_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, found {getattr(self, name)}")
         if self.subject_weight < 0:

@@ -29,24 +29,55 @@ _SIDE = 8
 
 
 def start_encoder(vae: AutoencoderTiny) -> None:
-    """Sets an encoder without blocks to the patch code; component k is scaled to the square root of its deviation.
+    """Sets the encoder to the patch code; component k is scaled to the square root of its deviation.
 
     Between whitening (fine detail as loud as colour) and none (detail too quiet to be learned by the transformer).
+    An encoder with blocks rectifies what passes through them: it carries pixels as 0 to 1 and components as pairs of
+    a positive and a negative part. Its further channels keep their random start.
     """
-    first, *strided, last = vae.encoder.layers
+    convolutions = [layer for layer in vae.encoder.layers if isinstance(layer, nn.Conv2d)]
+    first, *strided, last = convolutions
+    rectified = len(convolutions) < len(vae.encoder.layers)
     with torch.no_grad():
-        for layer in (first, *strided, last):
-            layer.weight.zero_()
-        first.bias.fill_(0)
+        for layer in (first, strided[0], strided[1]):
+            layer.weight[:ENCODER_CHANNELS] = 0
         for channel in range(3):  # the encoder gets pixels as (x + 1) / 2
-            first.weight[channel, channel, 1, 1] = 2.0
-            first.bias[channel] = -1.0
+            first.weight[channel, channel, 1, 1] = 1.0 if rectified else 2.0
+        _set_bias(first, torch.tensor([0.0 if rectified else -1.0] * 3))
         _gather(strided[0], 3)
         _gather(strided[1], 12)
-        strided[2].weight[: len(COMPONENTS), :48, 1:, 1:] = _scaled_basis()
-        last.bias.zero_()
-        for component in range(len(COMPONENTS)):
-            last.weight[component, component, 1, 1] = 1.0
+        (_start_rectified_code if rectified else _start_linear_code)(strided[2], last)
+
+
+def _start_linear_code(strided: nn.Conv2d, last: nn.Conv2d) -> None:
+    """Components from pixels in [-1, 1]; nothing else gets through."""
+    count = len(COMPONENTS)
+    for layer in (strided, last):
+        layer.weight.zero_()
+    strided.weight[:count, :ENCODER_CHANNELS, 1:, 1:] = _scaled_basis()
+    _set_bias(last, torch.zeros(count))
+    for component in range(count):
+        last.weight[component, component, 1, 1] = 1.0
+
+
+def _start_rectified_code(strided: nn.Conv2d, last: nn.Conv2d) -> None:
+    """Components from pixels in [0, 1], as (positive, negative) pairs up to the last layer."""
+    count, basis = len(COMPONENTS), _scaled_basis()
+    strided.weight[: 2 * count] = 0
+    strided.weight[:count, :ENCODER_CHANNELS, 1:, 1:] = 2 * basis
+    strided.weight[count : 2 * count, :ENCODER_CHANNELS, 1:, 1:] = -2 * basis
+    last.weight.zero_()
+    for component in range(count):
+        last.weight[component, component, 1, 1] = 1.0
+        last.weight[component, count + component, 1, 1] = -1.0
+    _set_bias(last, -basis.sum((1, 2, 3)))  # zero for all but the mean brightness, which is never negative here
+
+
+def _set_bias(layer: nn.Conv2d, values: Tensor) -> None:
+    """The first biases of a layer; the others become zero."""
+    assert layer.bias is not None
+    layer.bias.zero_()
+    layer.bias[: len(values)] = values
 
 
 def start_decoder(vae: AutoencoderTiny) -> None:

@@ -49,7 +49,7 @@ class PocketVaeObjective:
     """Reconstruction of pictures drawn from examples; see ``options.PocketVaeOptions``."""
 
     def __init__(self, vae: AutoencoderTiny, options: PocketVaeOptions) -> None:
-        self.vae = vae.float().train()
+        self.vae = vae.float().train().to(memory_format=torch.channels_last)
         self.options = options
         self.statistics = LatentStatistics()
         self._composed = options.compose_linear and can_compose(vae)
@@ -73,8 +73,8 @@ class PocketVaeObjective:
         latents = encode_composed(self.vae, images) if self._composed else self.vae.encode(images).latents
         noisy = latents + self.options.latent_noise * _noise_like(latents, generators)
         decoded = decode_composed(self.vae, noisy) if self._composed else self.vae.decode(noisy).sample
-        self.statistics.record(latents.detach())
-        return self._reconstruction_loss(decoded, images) + self.options.latent_weight * _latent_loss(latents)
+        self.statistics.record(latents.detach().float())
+        return self._reconstruction_loss(decoded, images) + self.options.latent_weight * _latent_loss(latents.float())
 
     @torch.no_grad()
     def pictures(self, examples: Sequence[Example], seed: int) -> list[list[RgbImage]]:
@@ -108,10 +108,10 @@ class PocketVaeObjective:
     def _images(self, pictures: Sequence[RgbImage]) -> Tensor:
         device = next(self.vae.parameters()).device
         stacked = torch.from_numpy(np.ascontiguousarray(np.stack(pictures))).to(device)
-        return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return (stacked.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
     def _reconstruction_loss(self, decoded: Tensor, images: Tensor) -> Tensor:
-        error = decoded - images
+        error = decoded.float() - images
         loss = error.abs().mean((1, 2, 3)) + self.options.square_weight * error.square().mean((1, 2, 3))
         for side in (4, 8):
             loss = loss + self.options.mean_weight * functional.avg_pool2d(error, side).abs().mean((1, 2, 3))
