@@ -209,7 +209,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """One or several numbers per image."""
+    """One or several numbers per image.
+
+    A metric may also have ``markdown(self) -> str``: what its numbers cannot say, e.g. a matrix; an evaluation puts it
+    below the tables of ``results.md``.
+    """
 
     def update(self, result: Result, scene: Scene, target: RgbImage | None) -> None:
         """Takes in one result; ``target`` is the ground-truth image where there is one."""

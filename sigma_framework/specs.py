@@ -91,7 +91,7 @@ class BackboneSpec(ComponentSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec:
-    """A backbone's own training objective. ``factory(backbone_config, options, seed)`` gives an ``Objective``."""
+    """A component's own training objective. ``factory(component_config, options, seed)`` gives an ``Objective``."""
 
     options: type
     """Frozen dataclass: the schema of ``train.objective_options``."""
@@ -141,6 +141,8 @@ class MetricSpec(ComponentSpec):
     """What it cannot do without: ``target`` (ground-truth image)."""
     better: Literal["higher", "lower"] = "higher"
     """Which way is better, for tables."""
+    objectives: Mapping[str, ObjectiveSpec] = field(default_factory=dict)
+    """Training objectives of a model that the measure looks with; usable in recipes that name the measure."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,10 @@ def build_sampler(recipe: Recipe, host: PluginHost) -> Sampler:
 
 
 def build_objective(recipe: Recipe, host: PluginHost) -> Objective:
-    """The backbone's own training objective that the recipe names; not for ``adapter``, which is the core's."""
-    block, objective = recipe.require_backbone(), recipe.objective
+    """A component's own training objective that the recipe names; not for ``adapter``, which is the core's."""
+    objective, block = recipe.objective, recipe.objective.owner
     assert objective.spec is not None
+    assert block is not None
     built: Objective = build_with(
         objective.spec.load_factory, block.component, block.config, objective.options, recipe.run.seed
     )

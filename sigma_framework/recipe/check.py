@@ -32,7 +32,7 @@ from sigma_framework.recipe.schema import (
     TrainBlock,
     Weight,
 )
-from sigma_framework.specs import BackboneSpec, Kind
+from sigma_framework.specs import BackboneSpec, Kind, MetricSpec
 
 _OWN_NAME = re.compile(r"[A-Za-z_][\w-]*")
 _TOP_KEYS = ("task", "scene", "background", "source", "images")
@@ -108,7 +108,7 @@ def _read_blocks(findings: Findings, host: PluginHost) -> dict[str, Any]:
         }
     values["backbone"] = _component(findings, host, "backbone", ("backbone",), data.get("backbone"))
     values["sampler"] = _sampler(findings, host, data.get("sampler"))
-    values["objective"] = _objective(findings, values["train"], values["backbone"])
+    values["objective"] = _objective(findings, values["train"], [values["backbone"], *values["metrics"].values()])
     values["adapters"] = {name: _placed(findings, name, block) for name, block in values["adapters"].items()}
     return values
 
@@ -184,23 +184,28 @@ def _sampler(findings: Findings, host: PluginHost, entry: Any) -> SamplerBlock |
     return SamplerBlock(reference=block.reference, component=block.component, config=block.config, settings=settings)
 
 
-def _objective(findings: Findings, train: TrainBlock | None, backbone: ComponentBlock | None) -> ObjectiveBlock:
+def _objective(findings: Findings, train: TrainBlock | None, blocks: Sequence[ComponentBlock | None]) -> ObjectiveBlock:
+    """The core's objective, or one that the backbone or a metric of the recipe brings."""
     if train is None or train.objective == ADAPTER:
         if train is not None and train.objective_options:
             findings.add(
                 "train.objective_options", "found options, expected none for the objective adapter", "remove them"
             )
         return ObjectiveBlock(name=ADAPTER, spec=None, options=None)
-    spec = None
-    if backbone is not None and isinstance(backbone.component.spec, BackboneSpec):
-        known = (ADAPTER, *backbone.component.spec.objectives)
-        spec = backbone.component.spec.objectives.get(train.objective)
-        if spec is None:
-            what = f'found "{train.objective}", expected one of: {listed(known)}'
-            findings.add("train.objective", what, nearest_name(train.objective, known))
+    brought = {
+        name: (spec, block)
+        for block in reversed(blocks)  # the backbone's own win
+        if block is not None and isinstance(block.component.spec, BackboneSpec | MetricSpec)
+        for name, spec in block.component.spec.objectives.items()
+    }
+    spec, owner = brought.get(train.objective, (None, None))
+    if spec is None and blocks[0] is not None:  # a wrong backbone has been reported
+        known = (ADAPTER, *brought)
+        what = f'found "{train.objective}", expected one of: {listed(known)}'
+        findings.add("train.objective", what, nearest_name(train.objective, known))
     path = ("train", "objective_options")
     options = findings.record(spec.options, train.objective_options, path) if spec else None
-    return ObjectiveBlock(name=train.objective, spec=spec, options=options)
+    return ObjectiveBlock(name=train.objective, spec=spec, options=options, owner=owner)
 
 
 def _placed(findings: Findings, name: str, block: AdapterBlock | None) -> AdapterBlock | None:

@@ -93,11 +93,13 @@ class ObjectiveBlock:
     """What training minimises."""
 
     name: str
-    """``adapter`` or the name of one of the backbone's objectives."""
+    """``adapter`` or the name of an objective that the backbone or one of the metrics brings."""
     spec: ObjectiveSpec | None
-    """The backbone's record; None for ``adapter``."""
+    """The component's record; None for ``adapter``."""
     options: Any
     """An instance of the spec's options; None for ``adapter``."""
+    owner: ComponentBlock | None = None
+    """The component that brings it; None for ``adapter``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import ClassVar, get_type_hints
 
 from sigma_framework.hookspecs import ENTRY_POINT_GROUP, PLUGIN_API
 from sigma_framework.plugin_host import Component, PluginHost
-from sigma_framework.specs import BackboneSpec, ControlSpec
+from sigma_framework.specs import BackboneSpec, ControlSpec, MetricSpec
 from sigma_framework.testing.component import require
 
 HEAVY_PACKAGES = ("torch", "lightning", "diffusers", "peft", "transformers", "scipy")
@@ -95,6 +95,6 @@ def _schemas(component: Component) -> list[type]:
     schemas = [spec.config]
     if isinstance(spec, ControlSpec):
         schemas.append(spec.geometry)
-    if isinstance(spec, BackboneSpec):
+    if isinstance(spec, BackboneSpec | MetricSpec):
         schemas += [objective.options for objective in spec.objectives.values()]
     return schemas

@@ -130,3 +130,31 @@ def test_no_component_goes_without_the_kit() -> None:
 @pytest.mark.parametrize("hook", [sigma_register_annotators, sigma_register_backbones])
 def test_what_is_tested_elsewhere_exists(hook: Any) -> None:
     assert {spec.name for spec in hook()} <= set(TESTED_ELSEWHERE)
+
+
+class TestRoutingAccuracy(MetricConformance):
+    spec = METRICS["routing_accuracy"]
+
+
+class TestConfusion(MetricConformance):
+    spec = METRICS["confusion"]
+
+
+class TestMissingSubjects(MetricConformance):
+    spec = METRICS["missing_subjects"]
+
+
+class TestIdentitySimilarity(MetricConformance):
+    spec = METRICS["identity_similarity"]
+
+
+class TestRegionIou(MetricConformance):
+    spec = METRICS["region_iou"]
+
+
+class TestJudgeDepthMse(MetricConformance):
+    spec = METRICS["judge_depth_mse"]
+
+
+class TestBackgroundChange(MetricConformance):
+    spec = METRICS["background_change"]

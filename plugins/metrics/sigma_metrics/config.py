@@ -6,6 +6,41 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoutingAccuracyConfig:
+    """``routing_accuracy`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionConfig:
+    """``confusion`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingSubjectsConfig:
+    """``missing_subjects`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentitySimilarityConfig:
+    """``identity_similarity`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionIouConfig:
+    """``region_iou`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeDepthMseConfig:
+    """``judge_depth_mse`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundChangeConfig:
+    """``background_change`` has no options."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PsnrConfig:
     """Options of ``psnr``."""
 

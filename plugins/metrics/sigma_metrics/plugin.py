@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sigma_framework import MetricSpec, hookimpl
-from sigma_metrics.config import PsnrConfig, SsimConfig
+from sigma_framework import MetricSpec, ObjectiveSpec, hookimpl
+from sigma_metrics.config import (
+    BackgroundChangeConfig,
+    ConfusionConfig,
+    IdentitySimilarityConfig,
+    JudgeDepthMseConfig,
+    MissingSubjectsConfig,
+    PsnrConfig,
+    RegionIouConfig,
+    RoutingAccuracyConfig,
+    SsimConfig,
+)
+from sigma_metrics.judge.options import JudgeOptions
 
 SIGMA_PLUGIN_API = 1
 
 
 @hookimpl
 def sigma_register_metrics() -> Iterable[MetricSpec]:
-    """PSNR and SSIM against a ground-truth image."""
+    """Against a ground-truth image, and by what a small judge sees."""
     yield MetricSpec(
         name="psnr",
         config=PsnrConfig,
@@ -26,4 +37,58 @@ def sigma_register_metrics() -> Iterable[MetricSpec]:
         factory="sigma_metrics.ssim:Ssim",
         summary="structural similarity against the target (Wang et al. 2004), luma, 0 to 1",
         needs=frozenset({"target"}),
+    )
+    yield MetricSpec(
+        name="routing_accuracy",
+        config=RoutingAccuracyConfig,
+        factory="sigma_metrics.routing:RoutingAccuracy",
+        summary="share of subjects whose own identity is the nearest of the scene's identities, 0 to 1",
+        objectives={
+            "judge": ObjectiveSpec(
+                options=JudgeOptions,
+                factory="sigma_metrics.judge.objective:build_objective",
+                summary="trains the judge on a data source's ground truth",
+            )
+        },
+    )
+    yield MetricSpec(
+        name="confusion",
+        config=ConfusionConfig,
+        factory="sigma_metrics.routing:Confusion",
+        summary="share of subjects in another's region, regions and identities matched one to one, 0 to 1",
+        better="lower",
+    )
+    yield MetricSpec(
+        name="missing_subjects",
+        config=MissingSubjectsConfig,
+        factory="sigma_metrics.routing:MissingSubjects",
+        summary="share of regions without a subject, 0 to 1",
+        better="lower",
+    )
+    yield MetricSpec(
+        name="identity_similarity",
+        config=IdentitySimilarityConfig,
+        factory="sigma_metrics.routing:IdentitySimilarity",
+        summary="cosine between what a region shows and its identity image, by the judge, -1 to 1",
+    )
+    yield MetricSpec(
+        name="region_iou",
+        config=RegionIouConfig,
+        factory="sigma_metrics.layout:RegionIou",
+        summary="overlap of each region with the subject found for it, by the judge, 0 to 1",
+    )
+    yield MetricSpec(
+        name="judge_depth_mse",
+        config=JudgeDepthMseConfig,
+        factory="sigma_metrics.layout:JudgeDepthMse",
+        summary="squared error of relative depth on subject pixels, by the judge, levels 0 to 255",
+        better="lower",
+    )
+    yield MetricSpec(
+        name="background_change",
+        config=BackgroundChangeConfig,
+        factory="sigma_metrics.layout:BackgroundChange",
+        summary="mean absolute difference from the target outside all regions, levels 0 to 255",
+        needs=frozenset({"target"}),
+        better="lower",
     )
