@@ -175,23 +175,26 @@ class Framework:
         return train_recipe(self.recipe, self.host, self.run_folder, fresh, allow, self.progress)
 
     def evaluate(self) -> Mapping[str, float]:
-        """Generates and measures; writes ``results.csv``, ``results.md``, ``report.html``; returns the means."""
-        from sigma_framework.evaluation import Evaluation, run_evaluation
+        """Generates and measures; writes tables, ``grid.png`` and ``report.html``; returns the means."""
+        from sigma_framework.evaluation import ControlDraw, Evaluation, SceneGroup, run_evaluation
 
         recipe = self.recipe
-        source = recipe.evaluate.source or next(iter(recipe.datasources))
-        named = [recipe.evaluate.control] if recipe.evaluate.control else self._drawn_controls()
+        first = recipe.evaluate.source or next(iter(recipe.datasources))
+        wanted = {first: recipe.evaluate.scenes} | {n: k for n, k in recipe.evaluate.also.items() if n != first}
+        sources = build_datasources(recipe, self.host)
+        named, per_subject = self._evaluated_controls()
         controls = dict(build_named_control(recipe, self.host, name) for name in named)
         work = Evaluation(
             maker=self._maker(self._sampler_spec(inserting=False), controls),
             control_specs=control_specs(recipe, self.host),
             size_multiple=self._size_multiple,
-            source=build_datasources(recipe, self.host)[source],
-            scenes=recipe.evaluate.scenes,
+            groups=[SceneGroup(name=name, source=sources[name], scenes=count) for name, count in wanted.items()],
             subjects=recipe.evaluate.subjects,
-            controls=tuple(controls),
+            draw=ControlDraw(controls=tuple(controls), per_subject=per_subject),
             metrics=build_metrics(recipe, self.host),
             seed=recipe.run.seed,
+            batch_size=recipe.evaluate.batch_size,
+            shuffle_identities=recipe.evaluate.shuffle_identities,
         )
         self.write_record()
         return run_evaluation(work, self.run_folder, self.progress)
@@ -287,10 +290,14 @@ class Framework:
                 return other
         raise PluginError("no registered sampler keeps a background; write `sampler: {type: ...}` of one that does")
 
-    def _drawn_controls(self) -> list[str]:
-        """What an evaluation that names no control draws from: the granularities of training."""
-        blocks = self.recipe.granularities.values()
-        return [block.control for block in blocks if block.control is not None and block.weight > 0]
+    def _evaluated_controls(self) -> tuple[list[str], bool]:
+        """What an evaluation draws controls from, and whether for each subject anew (a mixed granularity)."""
+        named = self.recipe.evaluate.control
+        granularities = self.recipe.granularities
+        if named is not None and not (named in granularities and granularities[named].mixed):
+            return [named], False
+        # Nothing named: as in training. Mixed: from all the others.
+        return [block.control for block in granularities.values() if block.control and block.weight > 0], bool(named)
 
     def _on_step(self, callback: StepCallback | None) -> OnStep | None:
         if callback is None:

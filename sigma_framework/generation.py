@@ -87,17 +87,16 @@ class ImageMaker:
         made = torch.cat(
             [
                 self.sampler.sample(
-                    self.backbone, self._request(resolved, controls, region, part), _reporting(on_step, show)
+                    self.backbone,
+                    self._request([resolved] * len(part), [controls] * len(part), region, part),
+                    _reporting(on_step, show),
                 )
                 for part in parts
             ]
         )
         show.finish()
         seconds = time.perf_counter() - began
-        if not bool(torch.isfinite(made).all()):
-            raise WeightsError(
-                "the image holds NaN or Inf: the weights or an adapter are damaged, or do not fit this base"
-            )
+        _require_finite(made)
         scene = resolved.scene
         if resolved.structure is not None:  # a map that grows later keeps the values already given
             scene = scene.with_structure_range(composed.structure_range)
@@ -112,26 +111,75 @@ class ImageMaker:
             region=region,
             warnings=(*resolved.warnings, *composed.warnings),
             seconds=seconds,
-            facts={"steps": self.steps, "guidance": self.guidance, "true_cfg": self.true_cfg, **self.facts},
+            facts=self._facts,
         )
 
+    def make_each(self, scenes: Sequence[ResolvedScene], seeds: Sequence[int]) -> list[Result]:
+        """One image of each scene, all in one batch.
+
+        Args:
+            scenes: of one size and one number of subjects.
+            seeds: one per scene.
+
+        Returns:
+            One result per scene; its ``seconds`` are its share of the batch's.
+
+        Raises:
+            SceneError: a control makes no sense on its canvas; the problem names the subject.
+            WeightsError: a result holds NaN or Inf.
+        """
+        if "background" in self.needs:  # what may change differs from scene to scene
+            return [self.make(scene, [seed], None) for scene, seed in zip(scenes, seeds, strict=True)]
+        conditioned = [condition_scene(s, self.controls, self.identity_size, self.identity_padding) for s in scenes]
+        began = time.perf_counter()
+        request = self._request(scenes, [controls for controls, _ in conditioned], None, seeds)
+        made = self.sampler.sample(self.backbone, request, None)
+        seconds = (time.perf_counter() - began) / len(scenes)
+        _require_finite(made)
+        return [
+            Result(
+                images=(Image.fromarray(picture_of(image)),),
+                controls=controls,
+                scene=resolved.scene.with_structure_range(composed.structure_range)
+                if resolved.structure is not None
+                else resolved.scene,
+                seeds=(seed,),
+                warnings=(*resolved.warnings, *composed.warnings),
+                seconds=seconds,
+                facts=self._facts,
+            )
+            for image, resolved, (controls, composed), seed in zip(made, scenes, conditioned, seeds, strict=True)
+        ]
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        return {"steps": self.steps, "guidance": self.guidance, "true_cfg": self.true_cfg, **self.facts}
+
     def _request(
-        self, resolved: ResolvedScene, controls: ControlImages, region: FloatMap | None, seeds: Sequence[int]
+        self,
+        scenes: Sequence[ResolvedScene],
+        controls: Sequence[ControlImages],
+        region: FloatMap | None,
+        seeds: Sequence[int],
     ) -> SampleRequest:
-        """Encodes prompt and condition images once; the batch shares them."""
-        count = len(seeds)
-        prompt = render_prompt(resolved.scene.prompt, resolved.scene.prompt_kind)
+        """Encodes prompts and condition images, one scene per image of the batch; sizes are those of the first."""
+        first = scenes[0]
+        prompts = [render_prompt(resolved.scene.prompt, resolved.scene.prompt_kind) for resolved in scenes]
         with torch.no_grad():
-            text = self.backbone.encode_prompt([prompt] * count)
-            negative = self.backbone.encode_prompt([self.negative_prompt] * count) if self.true_cfg != 1.0 else None
-            identity = self.backbone.encode_image(image_tensor([controls.identity] * count), "identity")
-            spatial = self.backbone.encode_image(image_tensor([controls.spatial] * count), "spatial")
-        background = image_tensor([resolved.background] * count) if resolved.background is not None else None
+            text = self.backbone.encode_prompt(prompts)
+            negative = None
+            if self.true_cfg != 1.0:
+                negative = self.backbone.encode_prompt([self.negative_prompt] * len(scenes))
+            identity = self.backbone.encode_image(image_tensor([one.identity for one in controls]), "identity")
+            spatial = self.backbone.encode_image(image_tensor([one.spatial for one in controls]), "spatial")
+        background = None
+        if first.background is not None:
+            background = image_tensor([s.background for s in scenes if s.background is not None])
         return SampleRequest(
             text=text,
             negative_text=negative,
             conditions=(identity, spatial),
-            size_hw=resolved.canvas.size_hw,
+            size_hw=first.canvas.size_hw,
             steps=self.steps,
             guidance=self.guidance,
             true_cfg=self.true_cfg,
@@ -139,6 +187,12 @@ class ImageMaker:
             background=background,
             region=None if region is None else torch.from_numpy((region > 0).astype(np.float32)),
         )
+
+
+def _require_finite(made: torch.Tensor) -> None:
+    """Raises ``WeightsError`` when images hold NaN or Inf."""
+    if not bool(torch.isfinite(made).all()):
+        raise WeightsError("the image holds NaN or Inf: the weights or an adapter are damaged, or do not fit this base")
 
 
 def condition_scene(

@@ -1,28 +1,22 @@
-"""Scores: scenes from a data source's annotations, images by the recipe's sampler, numbers by its metrics."""
+"""The road of an evaluation: scenes in batches, images, measures, files."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import dataclasses
-import html
-import io
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from sigma_framework.errors import DataError
+from sigma_framework.conditioning.identity_image import stack
+from sigma_framework.evaluation.memory import PeakMemory
+from sigma_framework.evaluation.report import Measured, Scored, write_reports
+from sigma_framework.evaluation.scenes import ControlDraw, SceneGroup, chosen_scenes, scene_of_example
 from sigma_framework.generation import ImageMaker
 from sigma_framework.progress import Progress
-from sigma_framework.protocols import ControlEncoder, DataSource, Metric
-from sigma_framework.scene import Scene, Subject
+from sigma_framework.protocols import Metric
 from sigma_framework.specs import ControlSpec
-from sigma_framework.types import Canvas, Example, Result
+from sigma_framework.types import Example, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,147 +29,129 @@ class Evaluation:
     """By registered type."""
     size_multiple: int
     """Of the backbone."""
-    source: DataSource
-    """Where scenes come from."""
-    scenes: int
-    """How many."""
+    groups: Sequence[SceneGroup]
+    """Where scenes come from, the group that the means speak of first."""
     subjects: int | None
     """Only scenes with so many subjects; None takes all."""
-    controls: tuple[str, ...]
-    """Control types that are drawn from, one per scene."""
+    draw: ControlDraw
+    """How places are said."""
     metrics: Mapping[str, Metric]
     """By the recipe's names."""
     seed: int
     """Image k uses seed + k."""
+    batch_size: int = 1
+    """Scenes made at once, as far as they have one size and number of subjects."""
+    shuffle_identities: bool = False
+    """Give each scene's identity images to its subjects in a random order, and measure against the true one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One scene to make."""
+
+    group: str
+    number: int
+    example: Example
+    controls: tuple[str, ...]
+    order: tuple[int, ...]
+    rng: np.random.Generator
 
 
 def run_evaluation(work: Evaluation, folder: Path, progress: Progress) -> Mapping[str, float]:
-    """Generates, measures, and writes ``results.csv``, ``results.md``, ``report.html`` and the images.
+    """Generates, measures, and writes ``results.csv``, ``results.md``, ``grid.png``, ``report.html`` and the images.
 
     Returns:
-        The mean of each measure over the scenes where it applies.
+        The mean of each measure over the scenes of the first group where it applies; those of a further group under
+        ``<measure> (<group>)``.
 
     Raises:
-        DataError: the source has no scene with that many subjects.
+        DataError: a source has too few scenes with that many subjects.
     """
-    indices = chosen_scenes(work)
+    indices = {group.name: chosen_scenes(group, work.subjects) for group in work.groups}
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    shown: list[tuple[str, Result, Example]] = []
-    progress.begin("scenes", len(indices))
-    for number, index in enumerate(indices):
-        example = work.source[int(index)]
-        result = _generate(work, example, number)
-        for metric in work.metrics.values():
-            metric.update(result, result.scene, example.target)
-        result.images[0].save(folder / "images" / f"{number:04d}.png")
-        shown.append((example.key, result, example))
-        progress.advance()
+    scored: list[Scored] = []
+    memory = PeakMemory(work.maker.backbone.device)
+    progress.begin("scenes", sum(len(chosen) for chosen in indices.values()))
+    for batch in _batches(work, indices):
+        memory.reset()
+        results = _make(work, batch)
+        peak = memory.mebibytes()
+        for task, result in zip(batch, results, strict=True):
+            seen = _as_asked(result, task.order)
+            for metric in work.metrics.values():
+                metric.update(seen, seen.scene, task.example.target)
+            result.images[0].save(folder / "images" / f"{task.number:04d}.png")
+            scored.append(
+                Scored(group=task.group, example=task.example, result=result, controls=task.controls, memory=peak)
+            )
+        progress.advance(len(batch))
     progress.finish()
     columns = {name: list(values) for metric in work.metrics.values() for name, values in metric.compute().items()}
-    _write_csv(folder / "results.csv", shown, columns)
-    means = {name: _mean(values) for name, values in columns.items()}
-    (folder / "results.md").write_text(_markdown(work, means), encoding="utf-8")
-    (folder / "report.html").write_text(_report(work, shown, columns, means), encoding="utf-8")
-    return means
-
-
-def chosen_scenes(work: Evaluation) -> Sequence[int]:
-    """The first scenes of the source that have the wanted number of subjects."""
-    counts = np.asarray(work.source.subject_counts)
-    fits = np.arange(len(counts)) if work.subjects is None else np.flatnonzero(counts == work.subjects)
-    if len(fits) < work.scenes:
-        raise DataError(
-            f"evaluate.scenes: found {len(fits)} scenes with {work.subjects or 'any number of'} subjects in the "
-            f"source, expected {work.scenes}; ask for fewer or change evaluate.subjects"
-        )
-    return [int(index) for index in fits[: work.scenes]]
-
-
-def scene_of_example(
-    example: Example, control: str, encoder: ControlEncoder, rng: np.random.Generator, prompt_kind: str = "background"
-) -> Scene:
-    """What a user would write to get this image: the annotation said by one control type."""
-    height, width = example.target.shape[:2]
-    canvas = Canvas(width=width, height=height, camera=example.subjects[0].camera)
-    subjects = []
-    for number, (annotation, identity) in enumerate(zip(example.subjects, example.identities, strict=True)):
-        geometry = encoder.derive(annotation, canvas, rng)
-        said = {field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry)}
-        subjects.append(
-            Subject(
-                name=f"subject{number + 1}",
-                image=identity,
-                caption=annotation.caption,
-                control={"type": control, **{key: value for key, value in said.items() if value is not None}},
-            )
-        )
-    return Scene(
-        subjects=tuple(subjects),
-        prompt=example.prompt_full if prompt_kind == "full" else example.prompt_background,
-        prompt_kind="full" if prompt_kind == "full" else "background",
-        size=(width, height),
-        camera=canvas.camera,
+    notes = [metric.markdown() for metric in work.metrics.values() if hasattr(metric, "markdown")]
+    measured = Measured(
+        scored=scored, columns=columns, notes=notes, memory_of=memory.what, seed=work.seed, heading=_heading(work)
     )
+    return write_reports(measured, folder)
 
 
-def _generate(work: Evaluation, example: Example, number: int) -> Result:
+def _batches(work: Evaluation, indices: Mapping[str, Sequence[int]]) -> Iterator[list[_Task]]:
+    """Scenes in order, cut where the batch is full or a scene of another shape comes."""
+    batch: list[_Task] = []
+    number = 0
+    for group in work.groups:
+        for index in indices[group.name]:
+            task = _task(work, group, index, number)
+            number += 1
+            if batch and (len(batch) == work.batch_size or _shape(batch[0]) != _shape(task)):
+                yield batch
+                batch = []
+            batch.append(task)
+    if batch:
+        yield batch
+
+
+def _task(work: Evaluation, group: SceneGroup, index: int, number: int) -> _Task:
+    example = group.source[index]
+    count = len(example.subjects)
     rng = np.random.default_rng((work.seed, number))
-    control = work.controls[int(rng.integers(len(work.controls)))]
-    scene = scene_of_example(example, control, work.maker.controls[control], rng)
-    resolved = scene.resolve(work.control_specs, work.size_multiple)
-    return work.maker.make(resolved, [work.seed + number], None)
-
-
-def _mean(values: Sequence[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
-
-
-def _write_csv(
-    path: Path, shown: Sequence[tuple[str, Result, Example]], columns: Mapping[str, Sequence[float]]
-) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "key", "subjects", "seed", "seconds", *columns])
-        for number, (key, result, example) in enumerate(shown):
-            measured = [f"{values[number]:.6g}" for values in columns.values()]
-            rows.writerow(
-                [f"{number:04d}.png", key, len(example.subjects), result.seeds[0], f"{result.seconds:.3f}", *measured]
-            )
-
-
-def _markdown(work: Evaluation, means: Mapping[str, float]) -> str:
-    head = f"{work.scenes} scenes, {work.subjects or 'any number of'} subjects, control {', '.join(work.controls)}.\n\n"
-    rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in means.items())
-    return f"{head}| measure | mean |\n|---|---|\n{rows}"
-
-
-def _report(
-    work: Evaluation,
-    shown: Sequence[tuple[str, Result, Example]],
-    columns: Mapping[str, Sequence[float]],
-    means: Mapping[str, float],
-) -> str:
-    """One self-contained page: the means, then per scene identities, layout, result, target and numbers."""
-    head = "".join(f"<li>{html.escape(name)}: {value:.4g}</li>" for name, value in means.items())
-    rows = []
-    for number, (key, result, example) in enumerate(shown):
-        pictures = (result.controls.identity, result.controls.layout, np.asarray(result.images[0]), example.target)
-        cells = "".join(
-            f'<td><img height="128" src="data:image/png;base64,{_png(picture)}"></td>' for picture in pictures
-        )
-        numbers = "<br>".join(f"{html.escape(name)} {values[number]:.4g}" for name, values in columns.items())
-        rows.append(f"<tr><td>{html.escape(key)}</td>{cells}<td>{numbers}</td></tr>")
-    titles = "".join(f"<th>{title}</th>" for title in ("scene", "identities", "layout", "result", "target", "measures"))
-    return (
-        "<!doctype html><meta charset='utf-8'><title>evaluation</title><style>body{font:14px sans-serif}"
-        "td,th{padding:4px;text-align:left}</style>"
-        f"<h1>Evaluation</h1><p>{work.scenes} scenes, seed {work.seed}</p><ul>{head}</ul>"
-        f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
+    controls = tuple(work.draw.draw(count, rng))
+    # Its own generator: the layout of a scene must not change with the order of its identities.
+    order = (
+        np.random.default_rng((work.seed, number, 1)).permutation(count) if work.shuffle_identities else range(count)
+    )
+    return _Task(
+        group=group.name,
+        number=number,
+        example=example,
+        controls=controls,
+        order=tuple(int(k) for k in order),
+        rng=rng,
     )
 
 
-def _png(picture: Any) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+def _shape(task: _Task) -> tuple[str, int, tuple[int, ...]]:
+    return task.group, len(task.example.subjects), task.example.target.shape
+
+
+def _make(work: Evaluation, batch: Sequence[_Task]) -> list[Result]:
+    scenes = [
+        scene_of_example(task.example, task.controls, work.maker.controls, task.rng, task.order) for task in batch
+    ]
+    resolved = [scene.resolve(work.control_specs, work.size_multiple) for scene in scenes]
+    return work.maker.make_each(resolved, [work.seed + task.number for task in batch])
+
+
+def _as_asked(result: Result, order: Sequence[int]) -> Result:
+    """The result with each identity image beside the region that it truly belongs to."""
+    if list(order) == sorted(order):
+        return result
+    given = np.split(result.controls.identity, len(order))
+    own = [given[order.index(k)] for k in range(len(order))]
+    return replace(result, controls=replace(result.controls, identity=stack(own)))
+
+
+def _heading(work: Evaluation) -> str:
+    drawn = f"control {', '.join(work.draw.controls)}{', drawn per subject' if work.draw.per_subject else ''}"
+    shuffled = ", identities shuffled" if work.shuffle_identities else ""
+    groups = ", ".join(f"{group.scenes} scenes of {group.name}" for group in work.groups)
+    return f"{groups}, {work.subjects or 'any number of'} subjects, {drawn}{shuffled}, seed {work.seed}."

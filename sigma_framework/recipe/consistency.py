@@ -122,8 +122,16 @@ def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
     block = recipe.evaluate
     if block.source is not None:
         yield from _unknown_names("evaluate.source", (block.source,), recipe.datasources, "datasources")
+    yield from _unknown_names("evaluate.also", block.also, recipe.datasources, "datasources")
     if block.control is not None and block.control not in recipe.granularities:
         yield from _control_problem(recipe, host, "evaluate.control", block.control)
+    name = block.source if block.source is not None else next(iter(recipe.datasources), None)
+    source = recipe.datasources.get(name) if name is not None else None
+    if recipe.task == "evaluate" and block.holdout is not None and source is not None:
+        taken = getattr(source.config, "holdout", None)
+        if taken != block.holdout:
+            what = f'found "{block.holdout}", but datasources.{name} holds out {taken}'
+            yield Problem("evaluate.holdout", what, f"write datasources.{name}.holdout: ${{evaluate.holdout}}")
 
 
 def _building(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:

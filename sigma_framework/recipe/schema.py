@@ -151,9 +151,9 @@ class TrainBlock:
     """``train:`` how a run learns."""
 
     objective: str = "adapter"
-    """``adapter``, or an objective that the backbone brings."""
+    """``adapter``, or an objective that the backbone or one of the ``metrics`` brings."""
     objective_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the backbone's objective; none for ``adapter``."""
+    """Options of that objective; none for ``adapter``."""
     batch_size: Count = 8
     """Examples per step over all devices (section 4.1)."""
     optimizer: OptimizerBlock = field(default_factory=OptimizerBlock)
@@ -225,7 +225,11 @@ class EvaluateBlock:
     source: str | None = None
     """Name of the block under ``datasources`` that gives the scenes; null is the first."""
     holdout: str | None = None
-    """Part of the source that training never sees, as the source names it; null takes the source as it is."""
+    """Part of the source that training never sees; its block must take it: ``holdout: ${evaluate.holdout}``."""
+    also: Mapping[str, Count] = field(default_factory=dict)
+    """Further blocks under ``datasources`` and how many of their scenes; their numbers are told beside the first's."""
+    shuffle_identities: bool = False
+    """Give a scene's identities to its subjects in random order, measure by the true one: must give chance."""
     batch_size: Count = 4
     """Images made at once."""
 
@@ -296,7 +300,7 @@ COMPONENT_MAPS: Mapping[str, Kind] = {
 }
 """Maps of the user's own names to components."""
 OWN_NAMES: frozenset[tuple[str, ...]] = frozenset(
-    [(name,) for name in (*RECORD_MAPS, *COMPONENT_MAPS)] + [("sweep", "variants")]
+    [(name,) for name in (*RECORD_MAPS, *COMPONENT_MAPS)] + [("sweep", "variants"), ("evaluate", "also")]
 )
 """Key paths of the maps whose keys are the user's own names."""
 DATASOURCE_WEIGHT = "weight"
