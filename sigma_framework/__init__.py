@@ -22,6 +22,7 @@ from sigma_framework.errors import (
 from sigma_framework.hookspecs import PLUGIN_API, hookimpl
 from sigma_framework.protocols import (
     Annotator,
+    AttentionReader,
     Backbone,
     ControlEncoder,
     DataSource,
@@ -65,6 +66,7 @@ __all__ = [
     "PLUGIN_API",
     "Annotator",
     "AnnotatorSpec",
+    "AttentionReader",
     "Backbone",
     "BackboneSpec",
     "Box3D",

@@ -81,7 +81,7 @@ class Framework:
         Raises:
             SceneError: with every problem found.
         """
-        if self.recipe.task in ("generate", "insert") and self.recipe.scene is not None:
+        if self.recipe.task in ("generate", "insert", "inspect") and self.recipe.scene is not None:
             self._resolved(self._scene_of_recipe())
 
     def explain(self) -> Mapping[str, Any]:
@@ -198,6 +198,31 @@ class Framework:
         )
         self.write_record()
         return run_evaluation(work, self.run_folder, self.progress)
+
+    def inspect(self) -> Mapping[str, float]:
+        """Where regions look among the identity images: ``correspondence.csv`` and ``.png``; returns mean shares.
+
+        Raises:
+            PluginError: the backbone cannot tell.
+        """
+        from sigma_framework.evaluation import SceneGroup
+        from sigma_framework.inspection import Inspection, run_inspection, scenes_of_source
+
+        recipe = self.recipe
+        control, encoder = build_named_control(recipe, self.host, recipe.inspect.control)
+        controls = {control: encoder}
+        if recipe.scene is not None:
+            scenes = [self._resolved(self._scene_of_recipe())]
+            controls = {one.control: build_control(recipe, self.host, one.control) for one in scenes[0].subjects}
+        else:
+            name, source = next(iter(build_datasources(recipe, self.host).items()))
+            group = SceneGroup(name=name, source=source, scenes=recipe.inspect.scenes)
+            made = scenes_of_source(group, recipe.inspect.subjects, control, encoder, recipe.run.seed)
+            scenes = [self._resolved(scene) for scene in made]
+        maker = self._maker(self._sampler_spec(inserting=False), controls)
+        work = Inspection(maker=maker, scenes=scenes, options=recipe.inspect, seed=recipe.run.seed)
+        self.write_record()
+        return run_inspection(work, self.run_folder, self.progress)
 
     def build(self) -> Mapping[str, int]:
         """Makes a data set in the run folder's ``shards/``; returns counts."""

@@ -5,7 +5,8 @@ Torch is named here for types alone and is not imported at run time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -145,6 +146,30 @@ class Backbone(Protocol):
 
     def trainable_parameters(self) -> Mapping[str, torch.nn.Parameter]:
         """The adapter parameters that training changes, by stable name; float32."""
+        ...
+
+
+AttentionReport = Callable[[int, "tuple[torch.Tensor, ...]"], None]
+"""Called with (layer, per condition (b, heads, rows, l_condition) float probabilities; the rest goes to text and X)."""
+
+
+@runtime_checkable
+class AttentionReader(Protocol):
+    """What a backbone may be able to do besides: tell where target tokens look. The task ``inspect`` asks for it.
+
+    Without it everything else works; a backbone whose attention gives no probabilities leaves the method out.
+    """
+
+    def watch_attention(self, rows: torch.Tensor, report: AttentionReport) -> AbstractContextManager[None]:
+        """While the context is open, every call of ``velocity`` reports once per attention layer, in order.
+
+        What ``velocity`` gives stays the same. The tokens of ``I^S`` come in reading order, so those of its N blocks
+        are N equal runs.
+
+        Args:
+            rows: (r,) indices of the target tokens that are asked for.
+            report: receives the probabilities of these rows; they are not kept.
+        """
         ...
 
 

@@ -36,6 +36,7 @@ def run_task(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[st
         "evaluate": lambda: _count(framework, fresh, allow, framework.evaluate, "report.html"),
         "build": lambda: _count(framework, fresh, allow, framework.build, "shards/manifest.json"),
         "sweep": lambda: _sweep(framework, fresh, allow),
+        "inspect": lambda: _count(framework, fresh, allow, framework.inspect, "correspondence.png"),
     }
     task = framework.recipe.task
     if task not in tasks:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sigma_framework import Framework, RunError
 from sigma_framework.dataset_build import Build, run_build
-from sigma_framework.errors import DataError, RecipeError
+from sigma_framework.errors import DataError
 from sigma_framework.progress import Silent
 from sigma_framework.sweep import run_sweep
 from sigma_framework.testing import ToySource
@@ -93,11 +93,6 @@ def test_an_interrupted_sweep_keeps_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         run_sweep({"first": lambda: {"psnr": 1.0}, "second": broken}, tmp_path)
     assert "| first | 1 |" in (tmp_path / "results.md").read_text()
-
-
-def test_what_is_not_there_yet_says_so() -> None:
-    with pytest.raises(RecipeError, match=r"inspect.*not part of this version"):
-        Framework.load(RECIPES / "generate.yaml", ["task=inspect"])
 
 
 def test_an_evaluation_with_other_numbers_is_not_taken_for_done(tmp_path: Path) -> None:

@@ -23,14 +23,13 @@ def disagreements(recipe: Recipe, host: PluginHost) -> list[Problem]:
         _stages,
         _optimizer,
         _evaluation,
+        _inspection,
         _building,
     )
     return [problem for check in checks for problem in check(recipe, host)]
 
 
 def _needs_of_task(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
-    if recipe.task == "inspect":
-        yield Problem("task", 'found "inspect", which is not part of this version', "use another task")
     if recipe.task in _BACKBONE_TASKS and recipe.backbone is None:
         yield _missing("backbone", recipe, f"one of: {listed(host.specs('backbone'))}")
     training = recipe.task == "train" and recipe.objective.name == "adapter"  # draws pictures with it
@@ -38,6 +37,8 @@ def _needs_of_task(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
         yield _missing("sampler", recipe, f"one of: {listed(host.specs('sampler'))}")
     if recipe.task in _SOURCE_TASKS and not recipe.datasources:
         yield _missing("datasources", recipe, f"one of: {listed(host.specs('datasource'))}")
+    if recipe.task == "inspect" and recipe.scene is None and not recipe.datasources:
+        yield _missing("scene", recipe, "a scene file, or datasources to take scenes from")
     if recipe.task == "evaluate" and not recipe.metrics:
         yield _missing("metrics", recipe, f"one of: {listed(host.specs('metric'))}")
     if recipe.task == "build" and not recipe.annotators:
@@ -132,6 +133,11 @@ def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
         if taken != block.holdout:
             what = f'found "{block.holdout}", but datasources.{name} holds out {taken}'
             yield Problem("evaluate.holdout", what, f"write datasources.{name}.holdout: ${{evaluate.holdout}}")
+
+
+def _inspection(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
+    if recipe.task == "inspect":
+        yield from _control_problem(recipe, host, "inspect.control", recipe.inspect.control)
 
 
 def _building(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:

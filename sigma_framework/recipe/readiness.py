@@ -14,7 +14,7 @@ from sigma_framework.recipe.records import Recipe
 from sigma_framework.scene import Scene
 from sigma_framework.specs import BackboneSpec, ControlSpec
 
-_SCENE_TASKS = frozenset({"generate", "insert"})
+_SCENE_TASKS = frozenset({"generate", "insert", "inspect"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

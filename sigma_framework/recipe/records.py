@@ -17,6 +17,7 @@ from sigma_framework.recipe.schema import (
     ConditioningBlock,
     EvaluateBlock,
     GranularityBlock,
+    InspectBlock,
     PluginsBlock,
     RunBlock,
     SamplerSettings,
@@ -150,6 +151,8 @@ class Recipe:
     """What is built."""
     sweep: SweepBlock
     """Variants."""
+    inspect: InspectBlock
+    """What is looked at."""
     plugins: PluginsBlock
     """Plugins that are left out."""
     files: Mapping[str, Path]

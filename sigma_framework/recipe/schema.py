@@ -255,6 +255,24 @@ class SweepBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InspectBlock:
+    """``inspect:`` where regions of a result look among the identity images (Figure 9)."""
+
+    scenes: Count = 8
+    """Scenes of the data source to look at when the recipe names no ``scene``."""
+    subjects: Count | None = None
+    """Take only scenes with this many subjects; null takes all."""
+    control: str = "depth"
+    """A block under ``controls`` or a registered control: how the data source's subjects are placed."""
+    steps: tuple[Whole, ...] | None = None
+    """Denoising steps to average over, 0 is the first; null is all."""
+    layers: tuple[Whole, ...] | None = None
+    """Attention layers to average over, as the backbone counts them; null is all."""
+    heads: tuple[Whole, ...] | None = None
+    """Heads of each layer to average over; null is all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PluginsBlock:
     """``plugins:`` which plugins are used."""
 
@@ -269,7 +287,7 @@ class TopLevel:
     task: Task
     """What the recipe does when it is run."""
     scene: Path | None = None
-    """Scene file, or a PNG made by this framework, for ``generate`` and ``insert``; Python calls may give it."""
+    """Scene file, or a PNG made by this framework, for ``generate``, ``insert`` and ``inspect``; Python may give it."""
     background: Path | None = None
     """Photograph to insert into; null takes the scene's own."""
     source: str | None = None
@@ -285,6 +303,7 @@ BLOCKS: Mapping[str, type] = {
     "evaluate": EvaluateBlock,
     "build": BuildBlock,
     "sweep": SweepBlock,
+    "inspect": InspectBlock,
     "plugins": PluginsBlock,
 }
 """Blocks of plain core options."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.flux_kontext import adapters, tokens
+from sigma_backbones.flux_kontext.attention import AttentionWatch, Report, watched
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
@@ -54,6 +56,7 @@ class FluxKontextBackbone:
         self.config = config
         self._weights: dict[str, float] = {}
         self._trainable: set[str] = set()
+        self._watch: AttentionWatch | None = None
         self._cuts_to_report = CUTS_REPORTED
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
@@ -145,6 +148,8 @@ class FluxKontextBackbone:
             ValueError: this base reads a guidance value and none was given.
         """
         dtype, device = self.transformer.dtype, self.device
+        if self._watch is not None:
+            self._watch.lengths = (text.values.shape[1], x.length, *(tokens.length for tokens in conditions))
         sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
         (velocity,) = self.transformer(
             hidden_states=sequence.to(device, dtype),
@@ -157,6 +162,16 @@ class FluxKontextBackbone:
             return_dict=False,
         )
         return velocity[:, : x.length].float()
+
+    @contextmanager
+    def watch_attention(self, rows: Tensor, report: Report) -> Iterator[None]:
+        """Probabilities of all layers, double-stream blocks first; the images stay the same."""
+        self._watch = AttentionWatch(rows=rows, report=report)
+        try:
+            with watched(self.transformer, self._watch):
+                yield
+        finally:
+            self._watch = None
 
     @torch.no_grad()
     def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
