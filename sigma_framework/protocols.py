@@ -95,7 +95,8 @@ class Backbone(Protocol):
     def encode_image(self, images: torch.Tensor, role: Role) -> Tokens:
         """Images -> normalised, packed latents with the position ids of ``role`` (section 4.1).
 
-        ``spatial`` has exactly the ids of ``target``; ``identity`` starts at row 0, column 0 with first coordinate 1.
+        ``spatial`` has exactly the ids of ``target``; ``identity`` starts at row 0, column 0 and shares no id with
+        ``target``: it lies where the base was trained to find references (FLUX.1: first coordinate 1, FLUX.2: 10).
         """
         ...
 

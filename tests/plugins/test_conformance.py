@@ -27,6 +27,7 @@ from sigma_samplers.plugin import sigma_register_samplers
 TESTED_ELSEWHERE = {
     "subject_filter": "tests/plugins/annotators/test_subject_filter.py",
     "flux_kontext": "tests/plugins/backbones",
+    "flux2_klein": "tests/plugins/backbones/flux2_klein",
 }
 """Components that need a folder, records or weights of their own; their tests inherit the kit, too."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sigma_backbones.flux2_klein.config import Flux2KleinConfig
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.pocket_training.options import PocketBaseOptions, PocketVaeOptions
 from sigma_framework import BackboneSpec, ObjectiveSpec, hookimpl
@@ -11,7 +12,7 @@ from sigma_framework import BackboneSpec, ObjectiveSpec, hookimpl
 
 @hookimpl
 def sigma_register_backbones() -> Iterable[BackboneSpec]:
-    """FLUX.1 Kontext, at full scale and as ``pocket``."""
+    """FLUX.1 Kontext, at full scale and as ``pocket``, and FLUX.2 klein base 4B."""
     yield BackboneSpec(
         name="flux_kontext",
         config=FluxKontextConfig,
@@ -32,4 +33,13 @@ def sigma_register_backbones() -> Iterable[BackboneSpec]:
             ),
         },
         explain="sigma_backbones.flux_kontext.explain:explain",
+    )
+    yield BackboneSpec(
+        name="flux2_klein",
+        config=Flux2KleinConfig,
+        factory="sigma_backbones.flux2_klein.backbone:build",
+        summary="FLUX.2 klein: black-forest-labs/FLUX.2-klein-base-4B, or a diffusers folder",
+        size_multiple=16,
+        licence="FLUX.2 klein base 4B: Apache-2.0",
+        explain="sigma_backbones.flux2_klein.explain:explain",
     )

@@ -11,7 +11,7 @@ from sigma_framework.testing import BackboneConformance
 
 
 class TestFluxKontext(BackboneConformance):
-    (spec,) = plugin.sigma_register_backbones()
+    (spec,) = (spec for spec in plugin.sigma_register_backbones() if spec.name == "flux_kontext")
 
     @pytest.fixture(autouse=True)
     def use_tiny_weights(self, tiny_folder: Path) -> None:

@@ -14,7 +14,7 @@ from sigma_framework import Backbone, BackboneSpec, Objective
 
 @pytest.fixture
 def spec() -> BackboneSpec:
-    (spec,) = plugin.sigma_register_backbones()
+    (spec,) = (spec for spec in plugin.sigma_register_backbones() if spec.name == "flux_kontext")
     return spec
 
 

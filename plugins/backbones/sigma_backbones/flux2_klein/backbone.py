@@ -1,0 +1,235 @@
+"""FLUX.2 klein behind the ``Backbone`` protocol; every layer and schedule is diffusers' own."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sigma_backbones import POCKET, lora
+from sigma_backbones.flux2_klein import tokens
+from sigma_backbones.flux2_klein.config import Flux2KleinConfig
+from sigma_backbones.flux2_klein.loading import Flux2KleinParts, choose_dtype, load_parts
+from sigma_backbones.flux2_klein.position_ids import CONVENTION, image_ids
+from sigma_backbones.flux2_klein.targets import LORA
+from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
+from sigma_backbones.flux_kontext.loading import choose_device
+from sigma_framework import TextTokens, Tokens, WeightsError
+
+logger = logging.getLogger(__name__)
+
+VAE_FACTOR = 8
+"""Pixels per latent."""
+TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
+"""Pixels per token, along each side."""
+CUTS_REPORTED = 3
+"""Warnings of cut prompts per backbone: a training run would log thousands."""
+
+
+def build(config: Flux2KleinConfig) -> Flux2KleinBackbone:
+    """Loads the weights that ``config`` names.
+
+    Raises:
+        WeightsError: they are missing, gated, damaged or of another architecture.
+    """
+    device = choose_device(config.device)
+    parts = load_parts(config.weights, config.revision, choose_dtype(config, device))
+    return Flux2KleinBackbone(parts, config).to(device)
+
+
+class Flux2KleinBackbone:
+    """Token sequence ``[P, X, I^S, I^C]``; the text goes in separately, as in diffusers (section 3.2)."""
+
+    def __init__(self, parts: Flux2KleinParts, config: Flux2KleinConfig) -> None:
+        self.parts = parts
+        self.config = config
+        self._weights: dict[str, float] = {}
+        self._trainable: set[str] = set()
+        self._cuts_to_report = CUTS_REPORTED
+        if config.gradient_checkpointing:
+            parts.transformer.enable_gradient_checkpointing()
+
+    @property
+    def transformer(self) -> Any:
+        """diffusers' ``Flux2Transformer2DModel``."""
+        return self.parts.transformer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer is."""
+        return next(iter(self.transformer.parameters())).device
+
+    @property
+    def guidance_embedded(self) -> bool:
+        """False: klein follows a prompt by true classifier-free guidance (``sampler.true_cfg``)."""
+        return False
+
+    def to(self, device: torch.device | str) -> Flux2KleinBackbone:
+        """Moves all models; returns itself."""
+        for model in self.parts.models():
+            model.to(device)
+        return self
+
+    def modules(self) -> Sequence[nn.Module]:
+        """The transformer, the VAE and the text encoder."""
+        return self.parts.models()
+
+    def pipeline(self) -> Any:
+        """The same parts as diffusers' ``Flux2KleinPipeline``."""
+        from diffusers import Flux2KleinPipeline
+
+        return Flux2KleinPipeline(
+            scheduler=copy.deepcopy(self.parts.scheduler),
+            vae=self.parts.vae,
+            text_encoder=self.parts.text_encoder,
+            tokenizer=self.parts.tokenizer,
+            transformer=self.transformer,
+            is_distilled=self.parts.distilled,
+        )
+
+    def noise(self, size_hw: tuple[int, int], generators: Sequence[torch.Generator]) -> Tokens:
+        """(b, l, 128) float32, drawn as (128, rows, columns) of tokens like the pipeline, image k from generator k."""
+        height, width = _latent_size(size_hw)
+        rows, columns = height // tokens.PATCH, width // tokens.PATCH
+        shape = (1, self._latent_channels * tokens.PATCH**2, rows, columns)
+        drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
+        values = torch.cat([packed.to(self.device) for packed in drawn]).flatten(2).transpose(1, 2)
+        return Tokens(values=values.contiguous(), ids=self._ids("target", height, width))
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
+        """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
+        if self._cuts_to_report:
+            for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
+                self._cuts_to_report -= 1
+                read = text_length(self.parts)
+                logger.warning("a prompt has %d tokens, this base reads %d; cut off: %r", tokens_found, read, lost)
+        return encode_prompts(self.parts, prompts, self.device)
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor, role: str) -> Tokens:
+        """Mode of the VAE's distribution, packed, normalised by the VAE's BatchNorm statistics, float32 (section 4.1).
+
+        Raises:
+            ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
+        """
+        height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        vae = self.parts.vae
+        images = images.to(self.device, vae.dtype)
+        alone = role == "identity" and self.config.identity_encoding == "blocks"
+        latents = tokens.encode_blocks(vae, images) if alone else tokens.encode_mode(vae, images)
+        values = tokens.normalise(tokens.pack(latents.float()), vae)
+        return Tokens(values=values, ids=self._ids(role, height, width))
+
+    def velocity(
+        self, x: Tokens, t: Tensor, text: TextTokens, conditions: Sequence[Tokens], guidance: float | None = None
+    ) -> Tensor:
+        """One call of the transformer on ``[X, conditions]``, cut to X's tokens; float32. ``guidance`` is not read."""
+        dtype, device = self.transformer.dtype, self.device
+        sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
+        (velocity,) = self.transformer(
+            hidden_states=sequence.to(device, dtype),
+            timestep=t.to(device),
+            guidance=None,
+            encoder_hidden_states=text.values.to(device, dtype),
+            txt_ids=text.ids,
+            img_ids=torch.cat([x.ids, *(tokens.ids for tokens in conditions)]),
+            return_dict=False,
+        )
+        return velocity[:, : x.length].float()
+
+    @torch.no_grad()
+    def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
+        vae = self.parts.vae
+        packed = tokens.denormalise(values.to(self.device).float(), vae)
+        latents = tokens.unpack(packed, *_latent_size(size_hw))
+        images = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        return images.float().clamp(-1, 1)
+
+    def region_tokens(self, region: Tensor) -> Tensor:
+        """(h, w) in [0, 1] -> (1, l, 128): 1 for each latent that has a pixel of the region in its 8 x 8 block."""
+        _latent_size((region.shape[-2], region.shape[-1]))
+        touched = nn.functional.max_pool2d((region > 0).float()[None, None], VAE_FACTOR).to(self.device)
+        return tokens.pack(touched.expand(1, self._latent_channels, -1, -1))
+
+    def timesteps(self, count: int, target_length: int) -> Tensor:
+        """(count + 1,) float32: linspace(1, 1 / count), shifted by FLUX.2's empirical mu, then 0.
+
+        mu depends on the number of the target's tokens and on that of the steps (section 3 has the tokens alone).
+        """
+        if count < 1:
+            raise ValueError(f"steps must be at least 1, found {count}")
+        from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+        scheduler = copy.deepcopy(self.parts.scheduler)
+        mu = compute_empirical_mu(image_seq_len=target_length, num_steps=count)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
+        return scheduler.sigmas.float().to(self.device)
+
+    def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
+        """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
+        self._refuse_second(name)
+        lora.add_lora(LORA, self.transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
+        self._weights[name] = 1.0
+        self._trainable.add(name)
+        self._switch_on()
+
+    def save_adapter(self, folder: Path, name: str, metadata: Mapping[str, str]) -> Path:
+        """``pytorch_lora_weights.safetensors``, as diffusers writes it; its header holds ``metadata`` and our ids."""
+        if name not in self._weights:
+            raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
+        dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
+        facts = {**metadata, "sigma.ids": CONVENTION}
+        return lora.write_lora(LORA, self.transformer, Path(folder), name, facts, dtype)
+
+    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> None:
+        """A ``.safetensors`` file or a folder that holds one; several add up."""
+        self._refuse_second(name)
+        if str(path) == POCKET and not Path(path).exists():
+            raise WeightsError(
+                f"adapter {name}: {POCKET} is made for flux_kontext, none is shipped for flux2_klein; give "
+                f"adapters.{name}.path=FILE, or adapters.{name}=null for none"
+            )
+        lora.read_lora(LORA, self.transformer, Path(path), name)
+        self._weights[name] = float(weight)
+        if trainable:
+            self._trainable.add(name)
+        self._switch_on()
+
+    def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
+        """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
+        named = [lora.adapter_parameters(self.transformer, name) for name in sorted(self._trainable)]
+        return {key: value for parameters in named for key, value in parameters.items()}
+
+    @property
+    def _latent_channels(self) -> int:
+        return int(self.parts.vae.config.latent_channels)
+
+    def _refuse_second(self, name: str) -> None:
+        if name in self._weights:
+            raise WeightsError(f"adapter {name}: there is one of this name already; give the second another name")
+
+    def _switch_on(self) -> None:
+        """All adapters active with their weights; only trainable ones take gradients (peft turns all on)."""
+        self.transformer.set_adapters(list(self._weights), list(self._weights.values()))
+        self.transformer.requires_grad_(False)
+        for parameter in self.trainable_parameters().values():
+            parameter.requires_grad_(True)
+        self.transformer.to(self.device)
+
+    def _ids(self, role: str, height: int, width: int) -> Tensor:
+        return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+
+
+def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    height, width = size_hw
+    if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
+        raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
+    return height // VAE_FACTOR, width // VAE_FACTOR

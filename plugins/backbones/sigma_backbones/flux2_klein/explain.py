@@ -1,0 +1,136 @@
+"""What a run will cost, by closed formulas over the checkpoint's configs; no torch, no weights read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
+from sigma_backbones.flux2_klein.parameter_counts import (
+    adapter_parameters,
+    text_encoder_parameters,
+    transformer_parameters,
+    vae_parameters,
+    width_of,
+)
+
+TOKEN_PIXELS = 16
+"""Side of what one token covers, pixels."""
+TEXT_LENGTH = 512
+"""Tokens that the pipeline pads prompts to."""
+FULL_SCALE_CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "transformer": {
+        "in_channels": 128,
+        "num_layers": 5,
+        "num_single_layers": 20,
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 7680,
+        "guidance_embeds": False,
+    },
+    "vae": {"block_out_channels": (128, 256, 512, 512), "latent_channels": 32},
+    "text_encoder": {
+        "vocab_size": 151936,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "tie_word_embeddings": True,
+    },
+    "tokenizer": {"model_max_length": 131072},
+}
+"""FLUX.2 klein base 4B's configs, as far as its numbers depend on them; Qwen3-4B reads the prompts."""
+CONFIG_FILES = {"tokenizer": "tokenizer_config.json"}
+"""Where a part's config has another name than ``config.json``."""
+LICENCES = {
+    FULL_SCALE: "Apache-2.0",
+    "black-forest-labs/FLUX.2-klein-4B": "Apache-2.0 (step-distilled: for sampling, not for training)",
+}
+"""By weights; other weights bring their own."""
+OTHER_LICENCE = "that of these weights; FLUX.2 klein 4B: Apache-2.0, klein 9B: non-commercial"
+BYTES_PER_NUMBER = {"auto": 2, "float32": 4, "bfloat16": 2, "float16": 2}
+PRODIGY_BYTES = 4 * (1 + 1 + 4)
+"""Per adapter parameter in training: weight, gradient, and Prodigy's two moments, s and the start, float32 each."""
+KEPT_BYTES = {4: (85, 93), 2: (57, 65)}
+"""By bytes of a number: what a double and a single block keep for the backward pass, bytes per token and number of the
+transformer's width, with the default LoRA. Counted on tensors saved by autograd; adapters keep float32 copies."""
+RUNNING_KEPT = 22
+"""Numbers of the transformer's width per token that a block holds at once while it runs."""
+
+
+def explain(config: Flux2KleinConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Token counts, parameters and a memory estimate of one training step or one generation.
+
+    Args:
+        config: the backbone's options.
+        facts: ``size_hw`` pixels, ``identity_size`` (side in pixels or height and width), ``subjects``, ``rank``,
+            ``batch_size``, ``task`` (``train`` or ``generate``), and optionally ``text_length``.
+
+    Returns:
+        ``tokens``: per role and total; ``parameters``: transformer, vae, text_encoders, adapter; ``memory_bytes``:
+        weights, adapter_and_optimizer, activations; ``licence``.
+    """
+    shapes = {part: _part_config(config.weights, part) for part in FULL_SCALE_CONFIGS}
+    tokens = token_counts(facts, min(int(shapes["tokenizer"]["model_max_length"]), TEXT_LENGTH))
+    parameters = {
+        "transformer": transformer_parameters(shapes["transformer"]),
+        "vae": vae_parameters(shapes["vae"]),
+        "text_encoders": text_encoder_parameters(shapes["text_encoder"]),
+        "adapter": adapter_parameters(shapes["transformer"], int(facts.get("rank") or 0)),
+    }
+    return {
+        "tokens": tokens,
+        "parameters": parameters,
+        "memory_bytes": memory_estimate(config, facts, shapes["transformer"], tokens, parameters),
+        "licence": LICENCES.get(config.weights, OTHER_LICENCE),
+    }
+
+
+def token_counts(facts: Mapping[str, Any], text_length: int) -> dict[str, int]:
+    """Tokens per role: one per 16 x 16 pixels, identity images stacked along the height (section 3.2)."""
+    height, width = facts["size_hw"]
+    side = facts["identity_size"]
+    block_height, block_width = side if isinstance(side, tuple | list) else (side, side)
+    target = (height // TOKEN_PIXELS) * (width // TOKEN_PIXELS)
+    identity = int(facts["subjects"]) * (block_height // TOKEN_PIXELS) * (block_width // TOKEN_PIXELS)
+    counts = {"text": int(facts.get("text_length") or text_length), "target": target, "identity": identity}
+    counts["spatial"] = target
+    return {**counts, "total": sum(counts.values())}
+
+
+def memory_estimate(
+    config: Flux2KleinConfig,
+    facts: Mapping[str, Any],
+    shape: Mapping[str, Any],
+    tokens: Mapping[str, int],
+    parameters: Mapping[str, int],
+) -> dict[str, int]:
+    """Bytes of one device; activations are an estimate with memory-efficient attention.
+
+    True classifier-free guidance runs its two passes one after the other: twice the time, the same memory.
+    """
+    size = BYTES_PER_NUMBER[config.dtype]
+    double, single = int(shape["num_layers"]), int(shape["num_single_layers"])
+    trains = facts.get("task") == "train"
+    if not trains:
+        kept = RUNNING_KEPT * size
+    elif config.gradient_checkpointing:  # every block's input, and one block at a time
+        kept = (double + single) * size + max(KEPT_BYTES[size])
+    else:
+        kept = double * KEPT_BYTES[size][0] + single * KEPT_BYTES[size][1]
+    return {
+        "weights": size * sum(parameters[name] for name in ("transformer", "vae", "text_encoders")),
+        "adapter_and_optimizer": parameters["adapter"] * (PRODIGY_BYTES if trains else 4),
+        "activations": int(facts.get("batch_size", 1)) * tokens["total"] * width_of(shape) * kept,
+    }
+
+
+def _part_config(weights: str, part: str) -> dict[str, Any]:
+    """Of the folder; klein base 4B's where nothing is here to read."""
+    path = Path(weights).expanduser() / part / CONFIG_FILES.get(part, "config.json")
+    read = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {**FULL_SCALE_CONFIGS[part], **read}

@@ -1,0 +1,116 @@
+"""The parts of a FLUX.2 klein checkpoint in diffusers' folder format: a folder or a hub id."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sigma_backbones.checkpoint_source import find_checkpoint, is_reading_fault, reading_fault
+from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
+from sigma_backbones.flux_kontext.loading import quiet_libraries
+from sigma_framework import Problem, WeightsError
+
+logger = logging.getLogger(__name__)
+
+FOLDERS = ("scheduler", "vae", "text_encoder", "tokenizer", "transformer")
+"""What a FLUX.2 klein folder of diffusers consists of, besides ``model_index.json``."""
+PIPELINE = "Flux2KleinPipeline"
+"""The class that its index names."""
+TEXT_LAYERS = 27
+"""Layers that the text encoder must have: the deepest one that is read."""
+NUMBERS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flux2KleinParts:
+    """The models and the tokenizer, as diffusers and transformers make them."""
+
+    scheduler: Any
+    """``FlowMatchEulerDiscreteScheduler``."""
+    vae: Any
+    """``AutoencoderKLFlux2``."""
+    text_encoder: Any
+    """``Qwen3ForCausalLM``."""
+    tokenizer: Any
+    """``Qwen2TokenizerFast``; min(512, its ``model_max_length``) is the text length."""
+    transformer: Any
+    """``Flux2Transformer2DModel``."""
+    distilled: bool
+    """Whether the index calls the weights step-distilled: made for a few steps without guidance, not for training."""
+
+    def models(self) -> tuple[torch.nn.Module, ...]:
+        """Everything with weights."""
+        return self.transformer, self.vae, self.text_encoder
+
+
+def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> Flux2KleinParts:
+    """Loads all parts, frozen and in evaluation mode.
+
+    Raises:
+        WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
+    """
+    source, where, index = find_checkpoint(weights, revision, FOLDERS, PIPELINE, FULL_SCALE)
+    options = {"revision": revision} if revision is not None and where == "hub" else {}
+    try:
+        with quiet_libraries():
+            parts = _read_parts(source, dtype, options, bool(index.get("is_distilled")))
+    except Exception as error:
+        if not is_reading_fault(error):
+            raise
+        raise reading_fault(weights, where, error) from error
+    _check_parts(weights, parts)
+    for model in parts.models():
+        model.requires_grad_(False).eval()
+    if parts.distilled:
+        logger.warning(
+            "%s is step-distilled: sample it with 4 steps and true_cfg 1.0, train on the base model", weights
+        )
+    return parts
+
+
+def choose_dtype(config: Flux2KleinConfig, device: torch.device) -> torch.dtype:
+    """``auto``: float32 on the CPU, where 16-bit arithmetic is slow, else bfloat16."""
+    if config.dtype != "auto":
+        return NUMBERS[config.dtype]
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], distilled: bool) -> Flux2KleinParts:
+    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
+    from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
+
+    weights: dict[str, Any] = {"torch_dtype": dtype, **options}
+    return Flux2KleinParts(
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler", **options),
+        vae=AutoencoderKLFlux2.from_pretrained(source, subfolder="vae", **weights),
+        text_encoder=Qwen3ForCausalLM.from_pretrained(source, subfolder="text_encoder", dtype=dtype, **options),
+        tokenizer=Qwen2TokenizerFast.from_pretrained(source, subfolder="tokenizer", **options),
+        transformer=Flux2Transformer2DModel.from_pretrained(source, subfolder="transformer", **weights),
+        distilled=distilled,
+    )
+
+
+def _check_parts(weights: str, parts: Flux2KleinParts) -> None:
+    """The parts fit one another and FLUX.2's geometry."""
+    transformer, vae, encoder = parts.transformer.config, parts.vae.config, parts.text_encoder.config
+    wanted = {
+        "vae factor": (2 ** (len(vae.block_out_channels) - 1), 8),
+        "vae patch_size": (tuple(vae.patch_size), (2, 2)),
+        "transformer in_channels": (transformer.in_channels, 4 * int(vae.latent_channels)),
+        "transformer joint_attention_dim": (transformer.joint_attention_dim, 3 * int(encoder.hidden_size)),
+    }
+    problems = [
+        Problem(name, f"found {found}, expected {expected}", "the parts belong to different models")
+        for name, (found, expected) in wanted.items()
+        if found != expected
+    ]
+    if encoder.num_hidden_layers < TEXT_LAYERS:
+        found = f"found {encoder.num_hidden_layers} layers, expected at least {TEXT_LAYERS}"
+        problems.append(Problem("text_encoder", found, "layers 9, 18 and 27 are read"))
+    if not parts.tokenizer.chat_template:
+        problems.append(Problem("tokenizer", "found no chat template", "download the whole tokenizer again"))
+    if problems:
+        raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
