@@ -17,6 +17,7 @@ from sigma_backbones.flux_kontext import adapters, tokens
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
+from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_framework import TextTokens, Tokens, WeightsError
 
@@ -55,6 +56,7 @@ class FluxKontextBackbone:
         self._weights: dict[str, float] = {}
         self._trainable: set[str] = set()
         self._cuts_to_report = CUTS_REPORTED
+        self._plan = plan_steps(parts.transformer)
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
         if config.attention is not None:
@@ -139,24 +141,44 @@ class FluxKontextBackbone:
     def velocity(
         self, x: Tokens, t: Tensor, text: TextTokens, conditions: Sequence[Tokens], guidance: float | None = None
     ) -> Tensor:
-        """One call of the transformer on ``[X, conditions]``, cut to X's tokens; float32.
+        """One call of the transformer on ``[X, conditions]`` for X's tokens; float32.
+
+        What depends on the text and the conditions alone is built at the first step of a loop and used in all.
 
         Raises:
             ValueError: this base reads a guidance value and none was given.
         """
         dtype, device = self.transformer.dtype, self.device
-        sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
-        (velocity,) = self.transformer(
-            hidden_states=sequence.to(device, dtype),
-            timestep=t.to(device),
-            guidance=self._guidance(guidance, x.values.shape[0]),
-            pooled_projections=None if text.pooled is None else text.pooled.to(device, dtype),
-            encoder_hidden_states=text.values.to(device, dtype),
-            txt_ids=text.ids,
-            img_ids=joined_ids(x, tuple(conditions)),
-            return_dict=False,
+        inputs = self._plan.inputs(
+            text, x, conditions, (dtype, device), lambda: self._step_inputs(text, x, conditions, dtype, device)
         )
+        sequence = x.values.to(device, dtype)
+        if inputs.conditions is not None:
+            sequence = torch.cat([sequence, inputs.conditions], dim=1)
+        with self._plan.step(self.transformer, (text.ids, x.ids, *(tokens.ids for tokens in conditions)), x.length):
+            (velocity,) = self.transformer(
+                hidden_states=sequence,
+                timestep=t.to(device),
+                guidance=self._guidance(guidance, x.values.shape[0]),
+                pooled_projections=inputs.pooled,
+                encoder_hidden_states=inputs.text,
+                txt_ids=inputs.text_ids,
+                img_ids=inputs.ids,
+                return_dict=False,
+            )
         return velocity[:, : x.length].float()
+
+    def _step_inputs(
+        self, text: TextTokens, x: Tokens, conditions: Sequence[Tokens], dtype: torch.dtype, device: torch.device
+    ) -> StepInputs:
+        joined = torch.cat([tokens.values for tokens in conditions], dim=1) if conditions else None
+        return StepInputs(
+            text=text.values.to(device, dtype),
+            pooled=None if text.pooled is None else text.pooled.to(device, dtype),
+            text_ids=text.ids,
+            ids=joined_ids(x, tuple(conditions)),
+            conditions=None if joined is None else joined.to(device, dtype),
+        )
 
     @torch.no_grad()
     def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
