@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sigma_backbones import POCKET, pocket_folder
-from sigma_backbones.flux_kontext import adapters, tokens
+from sigma_backbones.flux_kontext import tokens
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_backbones.flux_kontext.loaded_adapters import LoadedAdapters
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
 from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
@@ -53,8 +54,7 @@ class FluxKontextBackbone:
     def __init__(self, parts: FluxKontextParts, config: FluxKontextConfig) -> None:
         self.parts = parts
         self.config = config
-        self._weights: dict[str, float] = {}
-        self._trainable: set[str] = set()
+        self.adapters = LoadedAdapters(parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
         self._plan = plan_steps(parts.transformer)
         if config.gradient_checkpointing:
@@ -148,6 +148,8 @@ class FluxKontextBackbone:
         Raises:
             ValueError: this base reads a guidance value and none was given.
         """
+        if self.config.fuse_adapters and not torch.is_grad_enabled():
+            self.adapters.fuse()
         dtype, device = self.transformer.dtype, self.device
         inputs = self._plan.inputs(
             text, x, conditions, (dtype, device), lambda: self._step_inputs(text, x, conditions, dtype, device)
@@ -204,45 +206,27 @@ class FluxKontextBackbone:
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
-        self._refuse_second(name)
-        adapters.add_lora(self.transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
-        self._weights[name] = 1.0
-        self._trainable.add(name)
-        self._switch_on()
+        self.adapters.add(name, rank, alpha, targets, seed)
 
     def save_adapter(self, folder: Path, name: str, metadata: Mapping[str, str]) -> Path:
         """``pytorch_lora_weights.safetensors``, as diffusers writes it, with ``metadata`` in its header."""
-        if name not in self._weights:
-            raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
-        return adapters.write_lora(self.transformer, Path(folder), name, metadata, dtype)
+        return self.adapters.write(Path(folder), name, metadata, dtype)
 
-    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> None:
-        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up."""
-        self._refuse_second(name)
-        chosen = pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
-        adapters.read_lora(self.transformer, chosen, name)
-        self._weights[name] = float(weight)
-        if trainable:
-            self._trainable.add(name)
-        self._switch_on()
+    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str]:
+        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up.
+
+        Returns the text in the file's header.
+        """
+        return self.adapters.load(adapter_place(path), name, weight, trainable)
+
+    def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
+        """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
+        return self.adapters.swap(adapter_place(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
-        named = [adapters.adapter_parameters(self.transformer, name) for name in sorted(self._trainable)]
-        return {key: value for parameters in named for key, value in parameters.items()}
-
-    def _refuse_second(self, name: str) -> None:
-        if name in self._weights:
-            raise WeightsError(f"adapter {name}: there is one of this name already; give the second another name")
-
-    def _switch_on(self) -> None:
-        """All adapters active with their weights; only trainable ones take gradients (peft turns all on)."""
-        self.transformer.set_adapters(list(self._weights), list(self._weights.values()))
-        self.transformer.requires_grad_(False)
-        for parameter in self.trainable_parameters().values():
-            parameter.requires_grad_(True)
-        self.transformer.to(self.device)
+        return self.adapters.trainable_parameters()
 
     def _guidance(self, guidance: float | None, batch: int) -> Tensor | None:
         if not self.guidance_embedded:
@@ -269,6 +253,11 @@ def _choose_attention(transformer: Any, name: str) -> None:
         raise WeightsError(f"backbone.attention: {name}: {error}") from error
     if name == "_native_math":  # else it computes bfloat16 in float32, on CPUs too, whatever the switch's name says
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+
+
+def adapter_place(path: Path) -> Path:
+    """The folder of the shipped adapter for ``pocket``, else the path itself."""
+    return pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
 
 
 def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:

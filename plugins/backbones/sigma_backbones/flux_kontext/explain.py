@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
+from sigma_backbones.flux_kontext.safetensors_header import read_header
 from sigma_backbones.flux_kontext.targets import DOUBLE_TARGETS, SINGLE_TARGETS
 
 TOKEN_PIXELS = 16
@@ -187,12 +187,4 @@ def _stored_parameters(folder: Path, part: str) -> int | None:
         for file in sorted((folder / part).glob("*.safetensors"))
         if not re.search(r"\.\w+\.safetensors", file.name)
     ]
-    return sum(_header_sizes(files)) if files else None
-
-
-def _header_sizes(files: list[Path]) -> Iterator[int]:
-    """A safetensors file starts with the length of its header, 8 bytes little-endian, then the header in JSON."""
-    for file in files:
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        yield sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return sum(read_header(file).count() for file in files) if files else None
