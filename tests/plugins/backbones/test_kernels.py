@@ -19,8 +19,8 @@ def answer(backbone: FluxKontextBackbone, width: int = 32) -> torch.Tensor:
         return backbone.velocity(x, torch.tensor([0.5]), backbone.encode_prompt(["a cube"]), [])
 
 
-def test_an_attention_backend_is_used_and_changes_nothing(make_backbone: MakeBackbone) -> None:
-    backbone = make_backbone(attention_backend="_native_math")
+def test_an_attention_is_used_and_changes_nothing(make_backbone: MakeBackbone) -> None:
+    backbone = make_backbone(attention="_native_math")
     processors = backbone.transformer.attn_processors.values()
     assert {str(processor._attention_backend) for processor in processors} == {"AttentionBackendName._NATIVE_MATH"}
     assert torch.allclose(answer(backbone), answer(make_backbone()), atol=1e-5)
@@ -38,8 +38,8 @@ def test_compiled_blocks_change_nothing_at_any_length(make_backbone: MakeBackbon
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"attention_backend": "flsh"}, "did you mean 'flash'"),
-        ({"attention_backend": "flash"}, "flash cannot be used here"),
+        ({"attention": "flsh"}, "did you mean 'flash'"),
+        ({"attention": "flash"}, "flash cannot be used here"),
         ({"compile": "inductr"}, "did you mean 'inductor'"),
     ],
 )

@@ -50,7 +50,6 @@ def build(config: FluxKontextConfig) -> FluxKontextBackbone:
     parts = load_parts(config.weights, config.revision, dtype, config.transformer)
     control = None if config.depth_control is None else load_control(config.depth_control, dtype)
     backbone = FluxKontextBackbone(parts, config, control)
-    use_kernels(parts.transformer, config)
     return backbone.to(device)
 
 
@@ -67,8 +66,7 @@ class FluxKontextBackbone:
         self._plan = plan_steps(parts.transformer)
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
-        if config.attention is not None:
-            _choose_attention(parts.transformer, config.attention)
+        use_kernels(parts.transformer, config)
 
     @property
     def transformer(self) -> Any:
@@ -278,20 +276,6 @@ class FluxKontextBackbone:
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
         return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
-
-
-def _choose_attention(transformer: Any, name: str) -> None:
-    """Sets diffusers' attention backend.
-
-    Raises:
-        WeightsError: diffusers knows no backend of this name, or it needs a package that is not installed.
-    """
-    try:
-        transformer.set_attention_backend(name)
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise WeightsError(f"backbone.attention: {name}: {error}") from error
-    if name == "_native_math":  # else it computes bfloat16 in float32, on CPUs too, whatever the switch's name says
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 def adapter_place(path: Path) -> Path:

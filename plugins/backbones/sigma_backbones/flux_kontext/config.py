@@ -50,8 +50,6 @@ class FluxKontextConfig:
     """Overrides this part of ``memory``."""
     vae_tiling: bool | None = None
     """Overrides this part of ``memory``; tiles show faint seams in exchange for memory."""
-    attention_backend: str | None = None
-    """An attention backend of diffusers, e.g. ``_native_flash``, ``flash``, ``sage``; null is torch's own choice."""
     compile: str | None = None
     """A torch.compile backend, e.g. ``inductor``, for each block: faster steps after a long first one; null is off."""
     depth_control: str | None = None

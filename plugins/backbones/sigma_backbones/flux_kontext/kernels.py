@@ -6,6 +6,8 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
+import torch
+
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_framework import WeightsError
 
@@ -16,8 +18,8 @@ def use_kernels(transformer: Any, config: FluxKontextConfig) -> None:
     Raises:
         WeightsError: a name that is not known, or a backend whose package or device is not here.
     """
-    if config.attention_backend is not None:
-        _use_attention(transformer, config.attention_backend)
+    if config.attention is not None:
+        _use_attention(transformer, config.attention)
     if config.compile is not None:
         _compile(transformer, config.compile)
 
@@ -28,14 +30,16 @@ def _use_attention(transformer: Any, name: str) -> None:
     known = sorted(backend.value for backend in AttentionBackendName)
     if name not in known:
         raise WeightsError(
-            f"backbone.attention_backend: found {name}, expected a backend of diffusers; {_nearest(name, known)}"
+            f"backbone.attention: found {name}, expected a backend of diffusers; {_nearest(name, known)}"
         )
     try:
         transformer.set_attention_backend(name)
     except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
         raise WeightsError(
-            f"backbone.attention_backend: {name} cannot be used here ({error}); install what it needs, or write null"
+            f"backbone.attention: {name} cannot be used here ({error}); install what it needs, or write null"
         ) from error
+    if name == "_native_math":  # else it computes bfloat16 in float32, on CPUs too, whatever the switch's name says
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 def _compile(transformer: Any, backend: str) -> None:
