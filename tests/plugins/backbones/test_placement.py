@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,3 +95,12 @@ def test_single_options_override_the_profile() -> None:
 def test_blocks_that_come_and_go_are_not_trained(make_backbone: MakeBackbone) -> None:
     with pytest.raises(WeightsError, match=r"backbone\.memory=full"):
         make_backbone(memory="low").add_adapter("main", 2, 2.0, None, 0)
+
+
+def test_blocks_that_travel_take_no_new_adapter(make_backbone: MakeBackbone) -> None:
+    backbone = make_backbone(memory="low")
+    backbone._placement.take_turn("image")
+    with pytest.raises(WeightsError, match=r"backbone\.memory=balanced"):
+        backbone.load_adapter(Path("anything"), "main", 1.0)
+    with pytest.raises(ValueError, match="fuse_adapters needs the whole transformer"):
+        FluxKontextConfig(memory="low", fuse_adapters=True)

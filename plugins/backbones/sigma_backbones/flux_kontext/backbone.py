@@ -255,10 +255,12 @@ class FluxKontextBackbone:
 
         Returns the text in the file's header.
         """
+        self._placement.refuse_changes()
         return self.adapters.load(adapter_place(path), name, weight, trainable)
 
     def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
+        self._placement.refuse_changes()
         return self.adapters.swap(adapter_place(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:

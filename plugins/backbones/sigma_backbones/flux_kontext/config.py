@@ -74,6 +74,10 @@ class FluxKontextConfig:
             raise ValueError("weights must be pocket, a folder or a hub id, found an empty text")
         if self.transformer is not None and not self.transformer.lower().endswith(".safetensors"):
             raise ValueError(f"transformer must be a .safetensors file, found {self.transformer}")
+        if self.fuse_adapters and memory_options(self).offload == "group":
+            raise ValueError(
+                "fuse_adapters needs the whole transformer at once, found group offload; write offload: model, or none"
+            )
 
 
 def memory_options(config: FluxKontextConfig) -> MemoryOptions:

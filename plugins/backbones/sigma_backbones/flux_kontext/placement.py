@@ -10,6 +10,7 @@ import torch
 
 from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
 from sigma_backbones.flux_kontext.loading import FluxKontextParts
+from sigma_framework import WeightsError
 
 Turn = Literal["text", "image"]
 """Text encoders, or transformer and VAE: nothing needs both at once."""
@@ -64,6 +65,14 @@ class Placement:
             use_stream=self.device.type == "cuda",
         )
         self._grouped = True
+
+    def refuse_changes(self) -> None:
+        """Raises ``WeightsError`` when blocks travel already: what is put on them now would stay behind."""
+        if self._grouped:
+            raise WeightsError(
+                "backbone.memory: adapters cannot be loaded or exchanged after the first image while the transformer "
+                "comes block by block; name them in the recipe, or write backbone.memory=balanced"
+            )
 
     @contextmanager
     def decoding(self) -> Iterator[Any]:
