@@ -50,7 +50,8 @@ def export_adapter(adapter: Path, target: str, output: Path | None = None) -> Pa
             body += struct.pack("<f", rank * scale)
             header[f"{layer}{_ALPHA}"] = {"dtype": "F32", "shape": [], "data_offsets": [begin, len(body)]}
     place = output or source.with_name(f"{source.stem}.{target}.safetensors")
-    _write(place, {"__metadata__": {**metadata, "format": "pt"}, **header}, body)
+    facts = {name: value for name, value in metadata.items() if name != _DIFFUSERS_METADATA}  # readers refuse both
+    _write(place, {"__metadata__": {**facts, "format": "pt"}, **header}, body)
     return place
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigma_framework.adapter_facts import check_digest, check_facts
 from sigma_framework.conditioning.scene_layers import encode_subjects
 from sigma_framework.errors import PluginError, SceneError
 from sigma_framework.plugin_host import PluginHost
@@ -94,7 +95,8 @@ class Framework:
         backbone = build_backbone(self.recipe, self.host)
         if self.recipe.task != "train":
             for name, adapter in self.recipe.adapters.items():
-                backbone.load_adapter(Path(adapter.path), name, adapter.weight)
+                check_digest(name, Path(adapter.path), adapter.sha256)
+                check_facts(name, backbone.load_adapter(Path(adapter.path), name, adapter.weight), self.recipe)
         return backbone
 
     def generate(

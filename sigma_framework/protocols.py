@@ -137,8 +137,11 @@ class Backbone(Protocol):
         """Writes one adapter as a file other tools read; returns its path."""
         ...
 
-    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> None:
+    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str] | None:
         """Loads one adapter from a file or folder and switches it on with ``weight``.
+
+        Returns:
+            The metadata that ``save_adapter`` wrote, which the core compares with the recipe; None to say nothing.
 
         Raises:
             WeightsError: not an adapter for this base.

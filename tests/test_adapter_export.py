@@ -38,7 +38,7 @@ def test_alpha_is_added_and_weights_stay(adapter: Path) -> None:
         assert exported[name].dtype == values.dtype
         np.testing.assert_array_equal(exported[name], values)
     with safe_open(written, "np") as file:
-        assert file.metadata()["sigma.identity_size"] == "64"
+        assert file.metadata() == {"format": "pt", "sigma.identity_size": "64"}, "the scale is said once"
 
 
 def test_without_metadata_the_scale_is_one(tmp_path: Path) -> None:

@@ -22,9 +22,6 @@ Seed = Annotated[int, Range(low=0, high=2**63 - 1)]
 
 Task = Literal["train", "generate", "insert", "evaluate", "build", "sweep", "inspect"]
 
-INTENSITY_STEP = 10
-"""Subject i is drawn with intensity 10 (i + 1) (sections 3.3, 3.4); fixed, an adapter depends on it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunBlock:
@@ -46,6 +43,8 @@ class AdapterBlock:
     """File or folder of the adapter; a bare word is a name that the backbone knows (``pocket``: the shipped one)."""
     weight: float = 1.0
     """Strength; 1.0 as trained, 0.0 off."""
+    sha256: str | None = None
+    """SHA-256 of the file, where its author publishes one; another file is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

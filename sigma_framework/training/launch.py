@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from sigma_framework.adapter_facts import adapter_facts
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress
 from sigma_framework.protocols import ControlEncoder, DataSource, Objective
@@ -21,7 +20,6 @@ from sigma_framework.recipe.build import (
     build_objective,
     build_sampler,
 )
-from sigma_framework.recipe.schema import INTENSITY_STEP
 from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions_of, write_record
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import load_newest
@@ -147,21 +145,6 @@ def granularities_of(recipe: Recipe, host: PluginHost) -> tuple[dict[str, Contro
         controls = (block.control,) if block.control is not None else tuple(single.values())
         found.append(Granularity(name=name, controls=controls, weight=block.weight))
     return encoders, found
-
-
-def adapter_facts(recipe: Recipe) -> dict[str, str]:
-    """What a reader of the adapter must know to use it, as text for the file's metadata."""
-    digest = hashlib.sha256(json.dumps(recipe.plain(), sort_keys=True).encode()).hexdigest()
-    return {
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.title": recipe.name,
-        "sigma.prompt_background": "Place these subjects in <background prompt>",
-        "sigma.prompt_full": "Place these subjects to compose: <full prompt>",
-        "sigma.intensity_step": str(INTENSITY_STEP),
-        "sigma.identity_size": str(recipe.conditioning.identity_size),
-        "sigma.ids": "spatial as target; identity from row 0, first coordinate 1",
-        "sigma.recipe_sha256": digest,
-    }
 
 
 def _finished(folder: Path, weights: Path, plan: BatchPlan) -> TrainingOutcome | None:

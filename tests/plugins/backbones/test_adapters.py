@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from sigma_backbones.flux_kontext.adapters import ADAPTER_FILE, adapter_parameters, matched_modules
+from sigma_backbones.flux_kontext.adapter_files import ADAPTER_FILE
+from sigma_backbones.flux_kontext.adapters import adapter_parameters, matched_modules
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.explain import adapter_parameters as expected_parameters
 from sigma_framework import WeightsError
@@ -148,66 +148,3 @@ def test_one_name_is_given_once(backbone: FluxKontextBackbone, saved: Path) -> N
     backbone.load_adapter(saved, "sigma", 1.0)
     with pytest.raises(WeightsError, match="another name"):
         backbone.load_adapter(saved, "sigma", 1.0)
-
-
-def edited(saved: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
-    weights = load_file(saved)
-    change(weights)
-    path = saved.parent / "edited.safetensors"
-    save_file(weights, path)
-    return path
-
-
-def first_b(weights: dict[str, torch.Tensor]) -> str:
-    return next(key for key in sorted(weights) if "lora_B" in key)
-
-
-def make_other_width(weights: dict[str, torch.Tensor]) -> None:
-    key = first_b(weights)
-    weights[key] = torch.ones(weights[key].shape[0] + 3, weights[key].shape[1])
-
-
-def make_foreign(weights: dict[str, torch.Tensor]) -> None:
-    for key in list(weights):
-        weights[key.replace("transformer.", "unet.", 1)] = weights.pop(key)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda w: w.pop(first_b(w)), "lora_B is missing"),
-        (lambda w: w[first_b(w)].view(-1)[:1].fill_(float("nan")), "NaN or infinite"),
-        (lambda w: w[first_b(w)].view(-1)[-1:].fill_(float("inf")), "NaN or infinite"),
-        (lambda w: [w[key].zero_() for key in w if "lora_B" in key], "all numbers are zero"),
-        (make_other_width, "found widths"),
-        (make_foreign, "for another model"),
-        (lambda w: w.update({"transformer.nowhere.lora_A.weight": torch.ones(4, 4),
-                             "transformer.nowhere.lora_B.weight": torch.ones(4, 4)}), "no such linear layer"),
-    ],
-)  # fmt: skip
-def test_files_for_something_else_are_refused(
-    backbone: FluxKontextBackbone, saved: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str
-) -> None:
-    before = answer(backbone)
-    with pytest.raises(WeightsError, match=message):
-        backbone.load_adapter(edited(saved, change), "bad", 1.0)
-    assert torch.equal(before, answer(backbone)), "a refused file leaves the base as it was"
-    backbone.load_adapter(saved, "bad", 1.0)
-
-
-def test_files_that_are_no_adapters_are_refused(backbone: FluxKontextBackbone, tmp_path: Path) -> None:
-    plain = tmp_path / "plain.safetensors"
-    save_file({"conv.weight": torch.ones(2)}, plain)
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"not a header")
-    pickled = tmp_path / "adapter.bin"
-    pickled.write_bytes(b"x")
-    for path, message in [
-        (plain, "no LoRA weights"),
-        (broken, "damaged"),
-        (pickled, "expected .safetensors"),
-        (tmp_path / "missing.safetensors", "no such file"),
-        (tmp_path, "no such file"),
-    ]:
-        with pytest.raises(WeightsError, match=message):
-            backbone.load_adapter(path, "bad", 1.0)

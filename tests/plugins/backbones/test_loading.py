@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 
 from sigma_backbones.flux_kontext.backbone import build
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
@@ -105,3 +106,35 @@ def test_the_hub_s_refusals_say_what_to_do(
 def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert "could not be downloaded" in refusal("nobody/nothing-of-this-name")
+
+
+def test_a_single_file_gives_the_transformer(tiny_folder: Path, tmp_path: Path) -> None:
+    part = load_file(tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    changed = {key: value * 2 for key, value in part.items()}
+    save_file(changed, tmp_path / "mine.safetensors")
+    parts = load_parts(str(tiny_folder), None, torch.float32, str(tmp_path / "mine.safetensors"))
+    for name, value in parts.transformer.state_dict().items():
+        assert torch.equal(value, changed[name].float()), name
+    assert not any(parameter.requires_grad for parameter in parts.transformer.parameters())
+
+
+def test_single_files_that_do_not_fit_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    part = load_file(tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    path = tmp_path / "mine.safetensors"
+
+    def message() -> str:
+        with pytest.raises(WeightsError) as caught:
+            load_parts(str(tiny_folder), None, torch.float32, str(path))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "is not a file here" in message()
+    save_file({**part, "x_embedder.weight": torch.ones(3, 3)}, path)
+    assert "does not fit the transformer of" in message()
+    save_file({key: value for key, value in part.items() if "single" not in key}, path)
+    assert f"backbone.transformer: {path}" in message()
+    path.write_bytes(path.read_bytes()[:-8])
+    assert "damaged: expected" in message()
+    assert "write backbone.transformer=" in refusal(path)
+    with pytest.raises(ValueError, match=r"must be a \.safetensors file"):
+        FluxKontextConfig(transformer="model.ckpt")

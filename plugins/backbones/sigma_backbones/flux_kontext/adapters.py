@@ -1,4 +1,4 @@
-"""LoRA adapters: which layers, what a file must be, and how it is written so that diffusers reads it."""
+"""LoRA adapters: which layers they change, and how a file is written so that diffusers reads it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sigma_backbones.flux_kontext.adapter_files import ADAPTER_FILE, PEFT_METADATA, PREFIX, AdapterFile
 from sigma_backbones.flux_kontext.targets import DEFAULT_TARGETS
 from sigma_framework import Problem, WeightsError
 
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
-"""The name diffusers looks for in a folder."""
-PEFT_METADATA = "lora_adapter_metadata"
-"""Key of a safetensors file's metadata under which diffusers keeps the adapter's configuration."""
-PREFIX = "transformer."
-"""What diffusers puts before the name of each transformer layer."""
-SHOWN_PROBLEMS = 5
-"""A damaged file has hundreds of them."""
+DESCRIBED = {
+    "modelspec.architecture": "flux-1-dev/lora",
+    "modelspec.implementation": "https://github.com/huggingface/diffusers",
+}
+"""Facts of the ModelSpec standard that this base knows; whoever saves an adapter may say others."""
 
 
 def target_pattern(targets: Sequence[str] | None) -> str:
@@ -87,7 +85,7 @@ def write_lora(transformer: Any, folder: Path, name: str, metadata: Mapping[str,
 
     def save(weights: dict[str, Tensor], path: str) -> None:
         contiguous = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
-        save_file(contiguous, f"{path}.part", {"format": "pt", **metadata, PEFT_METADATA: described})
+        save_file(contiguous, f"{path}.part", {"format": "pt", **DESCRIBED, **metadata, PEFT_METADATA: described})
         os.replace(f"{path}.part", path)
 
     layers = get_peft_model_state_dict(transformer, adapter_name=name)
@@ -99,93 +97,45 @@ def _peft_settings(transformer: Any, name: str) -> list[tuple[str, Any]]:
     return list(transformer.peft_config[name].to_dict().items())
 
 
-def read_lora(transformer: Any, path: Path, name: str) -> None:
-    """Loads an adapter file in any form that diffusers knows; it is active with weight 1 afterwards.
+def put_lora(transformer: Any, found: AdapterFile, name: str) -> None:
+    """Puts a checked adapter on the transformer, float32.
 
     Raises:
-        WeightsError: the file is not a LoRA for this transformer; every reason found is listed.
+        WeightsError: peft refuses it.
     """
-    from diffusers import FluxKontextPipeline
-
-    file = path / ADAPTER_FILE if path.is_dir() else path
-    _check_file(file)
-    try:
-        state, alphas, metadata = FluxKontextPipeline.lora_state_dict(
-            str(file), return_alphas=True, return_lora_metadata=True
-        )
-    except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise WeightsError(f"adapter {file}: {error}; expected a LoRA for FLUX.1") from error
-    _check_weights(file, transformer, state)
     try:
         with torch.random.fork_rng(devices=[]):
-            FluxKontextPipeline.load_lora_into_transformer(
-                state, network_alphas=alphas, transformer=transformer, adapter_name=name, metadata=metadata
+            transformer.load_lora_adapter(
+                dict(found.state),
+                network_alphas=found.alphas,
+                adapter_name=name,
+                metadata=found.settings,
             )
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
-        raise WeightsError(f"adapter {file}: cannot be put into this transformer: {error}") from error
+        raise WeightsError(f"adapter {found.file}: cannot be put into this transformer: {error}") from error
     for parameter in adapter_parameters(transformer, name).values():
         parameter.data = parameter.data.float()
 
 
-def _check_file(file: Path) -> None:
-    from safetensors import SafetensorError, safe_open
+def move_into(transformer: Any, source: str, name: str) -> bool:
+    """Numbers and scale of the adapter ``source`` into the tensors of the adapter ``name``; ``source`` is gone then.
 
-    if not file.is_file():
-        raise WeightsError(
-            f"adapter {file}: no such file; expected a .safetensors file or a folder with {ADAPTER_FILE}"
-        )
-    if file.suffix != ".safetensors":
-        raise WeightsError(
-            f"adapter {file}: found a {file.suffix or 'nameless'} file, expected .safetensors; other formats can run "
-            "code when they are opened, convert it where you trust it"
-        )
-    try:
-        with safe_open(str(file), "pt") as opened:
-            keys = list(opened.keys())
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"adapter {file}: damaged or not a safetensors file ({error}); copy it again") from error
-    if not any("lora" in key.lower() for key in keys):
-        found = ", ".join(keys[:3]) or "nothing"
-        raise WeightsError(f"adapter {file}: no LoRA weights in it (found {found}); expected lora_A and lora_B pairs")
+    The tensors stay where they are, so nothing that was compiled has to be compiled again. False, and nothing done,
+    when layers or ranks differ.
+    """
+    from peft.tuners.lora import LoraLayer
 
-
-def _check_weights(file: Path, transformer: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Pairs, layers, widths and numbers; collected."""
-    layers = {key: module for key, module in transformer.named_modules() if isinstance(module, nn.Linear)}
-    layers = {key.removesuffix(".base_layer"): module for key, module in layers.items() if ".lora_" not in key}
-    pairs: dict[str, dict[str, Tensor]] = {}
-    problems = []
-    for key, value in state.items():
-        if not key.startswith(PREFIX):
-            continue
-        layer, mark, side = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
-        if mark and side in ("A", "B"):
-            pairs.setdefault(layer, {})[side] = value
-        if not bool(torch.isfinite(value).all()):
-            problems.append(Problem(key, "found NaN or infinite numbers", "the training that wrote it diverged"))
-    if not pairs:
-        raise WeightsError(f"adapter {file}: no LoRA weights for a FLUX.1 transformer in it; it is for another model")
-    for layer, pair in pairs.items():
-        problems += _pair_problems(layer, pair, layers.get(layer))
-    if not problems and not any(bool(pair["B"].any()) for pair in pairs.values()):
-        problems.append(Problem("lora_B", "all numbers are zero: it does nothing", "take a trained adapter"))
-    if problems:
-        more = len(problems) - SHOWN_PROBLEMS
-        shown = problems[:SHOWN_PROBLEMS] + ([Problem("", f"and {more} more of the kind")] if more > 0 else [])
-        raise WeightsError(f"adapter {file} is not for this base", shown)
-
-
-def _pair_problems(layer: str, pair: Mapping[str, Tensor], module: nn.Linear | None) -> list[Problem]:
-    if len(pair) < 2:
-        missing = "B" if "A" in pair else "A"
-        return [
-            Problem(layer, f"lora_{missing} is missing, expected pairs", "the file was cut or edited; copy it again")
-        ]
-    if module is None:
-        return [Problem(layer, "this base has no such linear layer", "the adapter is for another base")]
-    found = (pair["A"].shape[-1], pair["B"].shape[0], pair["A"].shape[0])
-    expected = (module.in_features, module.out_features, pair["B"].shape[-1])
-    if found == expected:
-        return []
-    what = f"found widths {found[0]} -> {found[1]} of rank {found[2]}, expected {expected[0]} -> {expected[1]}"
-    return [Problem(layer, f"{what} of rank {expected[2]}", "the adapter is for another base")]
+    new, old = (adapter_parameters(transformer, one) for one in (source, name))
+    shapes = {key.replace(f".{source}.", f".{name}."): value.shape for key, value in new.items()}
+    if shapes != {key: value.shape for key, value in old.items()}:
+        return False
+    with torch.no_grad():
+        for key, value in new.items():
+            old[key.replace(f".{source}.", f".{name}.")].copy_(value)
+    for module in transformer.modules():
+        if isinstance(module, LoraLayer) and source in module.lora_alpha:
+            for kept in (module.lora_alpha, module.scaling, module.use_rslora):
+                kept[name] = kept[source]
+    transformer.peft_config[name] = transformer.peft_config[source]
+    transformer.delete_adapters(source)
+    return True

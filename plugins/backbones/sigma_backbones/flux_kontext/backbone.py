@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from sigma_backbones import POCKET, pocket_folder
-from sigma_backbones.flux_kontext import adapters, tokens
+from sigma_backbones.flux_kontext import tokens
 from sigma_backbones.flux_kontext.attention import AttentionWatch, Report, watched
-from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
+from sigma_backbones.flux_kontext.depth_control import load_control, residuals, split_structure
+from sigma_backbones.flux_kontext.kernels import use_kernels
+from sigma_backbones.flux_kontext.loaded_adapters import LoadedAdapters
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
+from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
+from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_framework import TextTokens, Tokens, WeightsError
 
@@ -43,25 +48,28 @@ def build(config: FluxKontextConfig) -> FluxKontextBackbone:
         WeightsError: they are missing, gated, damaged or of another architecture.
     """
     device = choose_device(config.device)
-    parts = load_parts(config.weights, config.revision, choose_dtype(config, device))
-    backbone = FluxKontextBackbone(parts, config)
+    dtype = choose_dtype(config, device)
+    parts = load_parts(config.weights, config.revision, dtype, config.transformer)
+    control = None if config.depth_control is None else load_control(config.depth_control, dtype)
+    backbone = FluxKontextBackbone(parts, config, control)
     return backbone.to(device)
 
 
 class FluxKontextBackbone:
     """Token sequence ``[P, X, I^S, I^C]``; the text goes in separately, as in diffusers (section 3.2)."""
 
-    def __init__(self, parts: FluxKontextParts, config: FluxKontextConfig) -> None:
+    def __init__(self, parts: FluxKontextParts, config: FluxKontextConfig, control: Any = None) -> None:
         self.parts = parts
         self.config = config
-        self._weights: dict[str, float] = {}
-        self._trainable: set[str] = set()
         self._watch: AttentionWatch | None = None
+        self._control = control
+        self._placement = Placement(parts, config, next(iter(parts.transformer.parameters())).device)
+        self.adapters = LoadedAdapters(parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
+        self._plan = plan_steps(parts.transformer)
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
-        if config.attention is not None:
-            _choose_attention(parts.transformer, config.attention)
+        use_kernels(parts.transformer, config)
 
     @property
     def transformer(self) -> Any:
@@ -70,7 +78,9 @@ class FluxKontextBackbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the transformer is."""
+        """Where it computes; models that wait may be elsewhere."""
+        if memory_options(self.config).offload != "none":
+            return self._placement.device
         return next(iter(self.transformer.parameters())).device
 
     @property
@@ -79,9 +89,10 @@ class FluxKontextBackbone:
         return bool(self.transformer.config.guidance_embeds)
 
     def to(self, device: torch.device | str) -> FluxKontextBackbone:
-        """Moves all models; returns itself."""
-        for model in self.parts.models():
-            model.to(device)
+        """Moves all models, or those that are used when they are used; returns itself."""
+        self._placement.settle(torch.device(device))
+        if self._control is not None:
+            self._control.to(device)
         return self
 
     def modules(self) -> Sequence[nn.Module]:
@@ -115,6 +126,7 @@ class FluxKontextBackbone:
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
+        self._placement.take_turn("text")
         if self._cuts_to_report:
             for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
                 self._cuts_to_report -= 1
@@ -130,37 +142,61 @@ class FluxKontextBackbone:
             ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
         """
         height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        self._placement.take_turn("image")
+        images = images.to(self.device, self.parts.vae.dtype)
+        if role == "spatial" and self._control is not None:
+            values = torch.cat([self._encode(part, role) for part in split_structure(images)], dim=-1)
+        else:
+            values = self._encode(images, role)
+        return Tokens(values=values, ids=self._ids(role, height, width))
+
+    def _encode(self, images: Tensor, role: str) -> Tensor:
+        """(b, l, 64) float32."""
         vae = self.parts.vae
-        images = images.to(self.device, vae.dtype)
         if role == "identity" and self.config.identity_encoding == "blocks":
             latents = _encode_blocks(vae, images)
         else:
             latents = tokens.encode_mode(vae, images)
-        values = tokens.pack(tokens.normalise(latents.float(), vae))
-        return Tokens(values=values, ids=self._ids(role, height, width))
+        return tokens.pack(tokens.normalise(latents.float(), vae))
 
     def velocity(
         self, x: Tokens, t: Tensor, text: TextTokens, conditions: Sequence[Tokens], guidance: float | None = None
     ) -> Tensor:
-        """One call of the transformer on ``[X, conditions]``, cut to X's tokens; float32.
+        """One call of the transformer on ``[X, conditions]`` for X's tokens; float32.
+
+        What depends on the text and the conditions alone is built at the first step of a loop and used in all.
 
         Raises:
             ValueError: this base reads a guidance value and none was given.
         """
+        self._placement.take_turn("image")
+        if self.config.fuse_adapters and not torch.is_grad_enabled():
+            self.adapters.fuse()
         dtype, device = self.transformer.dtype, self.device
         if self._watch is not None:
             self._watch.lengths = (text.values.shape[1], x.length, *(tokens.length for tokens in conditions))
-        sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
-        (velocity,) = self.transformer(
-            hidden_states=sequence.to(device, dtype),
-            timestep=t.to(device),
-            guidance=self._guidance(guidance, x.values.shape[0]),
-            pooled_projections=None if text.pooled is None else text.pooled.to(device, dtype),
-            encoder_hidden_states=text.values.to(device, dtype),
-            txt_ids=text.ids,
-            img_ids=joined_ids(x, tuple(conditions)),
-            return_dict=False,
+        inputs = self._plan.inputs(
+            text, x, conditions, (dtype, device), lambda: self._step_inputs(text, x, conditions, dtype, device)
         )
+        sequence = target = x.values.to(device, dtype)
+        if inputs.conditions is not None:
+            sequence = torch.cat([target, inputs.conditions], dim=1)
+        guided, added = self._guidance(guidance, x.values.shape[0]), {}
+        if inputs.control is not None:
+            scale = self.config.depth_control_scale
+            added = residuals(self._control, target, x.ids, t.to(device), guided, inputs, scale)
+        with self._plan.step(self.transformer, (text.ids, x.ids, *(tokens.ids for tokens in conditions)), x.length):
+            (velocity,) = self.transformer(
+                hidden_states=sequence,
+                timestep=t.to(device),
+                guidance=guided,
+                pooled_projections=inputs.pooled,
+                encoder_hidden_states=inputs.text,
+                txt_ids=inputs.text_ids,
+                img_ids=inputs.ids,
+                return_dict=False,
+                **added,
+            )
         return velocity[:, : x.length].float()
 
     @contextmanager
@@ -173,12 +209,28 @@ class FluxKontextBackbone:
         finally:
             self._watch = None
 
+    def _step_inputs(
+        self, text: TextTokens, x: Tokens, conditions: Sequence[Tokens], dtype: torch.dtype, device: torch.device
+    ) -> StepInputs:
+        width = self.transformer.config.in_channels  # behind it, I^C may carry the depth for an external network
+        joined = torch.cat([one.values[..., :width] for one in conditions], dim=1) if conditions else None
+        carried = [one.values[..., width:] for one in conditions if one.values.shape[-1] > width]
+        return StepInputs(
+            text=text.values.to(device, dtype),
+            pooled=None if text.pooled is None else text.pooled.to(device, dtype),
+            text_ids=text.ids,
+            ids=joined_ids(x, tuple(conditions)),
+            conditions=None if joined is None else joined.to(device, dtype),
+            control=carried[0].to(device, dtype) if carried else None,
+        )
+
     @torch.no_grad()
     def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
-        vae = self.parts.vae
+        self._placement.take_turn("image")
         latents = tokens.unpack(values.to(self.device).float(), *_latent_size(size_hw))
-        images = vae.decode(tokens.denormalise(latents, vae).to(vae.dtype), return_dict=False)[0]
+        with self._placement.decoding() as vae:
+            images = vae.decode(tokens.denormalise(latents, vae).to(vae.dtype), return_dict=False)[0]
         return images.float().clamp(-1, 1)
 
     def region_tokens(self, region: Tensor) -> Tensor:
@@ -196,46 +248,39 @@ class FluxKontextBackbone:
         return scheduler.sigmas.float().to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
-        """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
-        self._refuse_second(name)
-        adapters.add_lora(self.transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
-        self._weights[name] = 1.0
-        self._trainable.add(name)
-        self._switch_on()
+        """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part.
+
+        Raises:
+            WeightsError: blocks that come and go cannot be trained.
+        """
+        if memory_options(self.config).offload == "group":
+            raise WeightsError(
+                "backbone.memory: the transformer comes block by block, which cannot be trained; write "
+                "backbone.memory=full (or balanced), and backbone.gradient_checkpointing=true to save memory"
+            )
+        self.adapters.add(name, rank, alpha, targets, seed)
 
     def save_adapter(self, folder: Path, name: str, metadata: Mapping[str, str]) -> Path:
         """``pytorch_lora_weights.safetensors``, as diffusers writes it, with ``metadata`` in its header."""
-        if name not in self._weights:
-            raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
-        return adapters.write_lora(self.transformer, Path(folder), name, metadata, dtype)
+        return self.adapters.write(Path(folder), name, metadata, dtype)
 
-    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> None:
-        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up."""
-        self._refuse_second(name)
-        chosen = pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
-        adapters.read_lora(self.transformer, chosen, name)
-        self._weights[name] = float(weight)
-        if trainable:
-            self._trainable.add(name)
-        self._switch_on()
+    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str]:
+        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up.
+
+        Returns the text in the file's header.
+        """
+        self._placement.refuse_changes()
+        return self.adapters.load(adapter_place(path), name, weight, trainable)
+
+    def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
+        """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
+        self._placement.refuse_changes()
+        return self.adapters.swap(adapter_place(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
-        named = [adapters.adapter_parameters(self.transformer, name) for name in sorted(self._trainable)]
-        return {key: value for parameters in named for key, value in parameters.items()}
-
-    def _refuse_second(self, name: str) -> None:
-        if name in self._weights:
-            raise WeightsError(f"adapter {name}: there is one of this name already; give the second another name")
-
-    def _switch_on(self) -> None:
-        """All adapters active with their weights; only trainable ones take gradients (peft turns all on)."""
-        self.transformer.set_adapters(list(self._weights), list(self._weights.values()))
-        self.transformer.requires_grad_(False)
-        for parameter in self.trainable_parameters().values():
-            parameter.requires_grad_(True)
-        self.transformer.to(self.device)
+        return self.adapters.trainable_parameters()
 
     def _guidance(self, guidance: float | None, batch: int) -> Tensor | None:
         if not self.guidance_embedded:
@@ -250,18 +295,9 @@ class FluxKontextBackbone:
         return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
 
 
-def _choose_attention(transformer: Any, name: str) -> None:
-    """Sets diffusers' attention backend.
-
-    Raises:
-        WeightsError: diffusers knows no backend of this name, or it needs a package that is not installed.
-    """
-    try:
-        transformer.set_attention_backend(name)
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise WeightsError(f"backbone.attention: {name}: {error}") from error
-    if name == "_native_math":  # else it computes bfloat16 in float32, on CPUs too, whatever the switch's name says
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+def adapter_place(path: Path) -> Path:
+    """The folder of the shipped adapter for ``pocket``, else the path itself."""
+    return pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
 
 
 def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -10,6 +10,25 @@ FULL_SCALE = "black-forest-labs/FLUX.1-Kontext-dev"
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryOptions:
+    """What a memory profile means."""
+
+    offload: Literal["none", "model", "group"]
+    """``none``: everything stays on the device; ``model``: text encoders and transformer take turns there, a few
+    seconds per image; ``group``: the transformer comes block by block, every step waits for the bus."""
+    vae_tiling: bool
+    """Decodes tile by tile; encodes whole, always."""
+
+
+PROFILES = {
+    "full": MemoryOptions(offload="none", vae_tiling=False),
+    "balanced": MemoryOptions(offload="model", vae_tiling=False),
+    "low": MemoryOptions(offload="group", vae_tiling=True),
+}
+"""By ``backbone.memory``, from the fastest to the smallest."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FluxKontextConfig:
     """Which weights, where, and how they are kept."""
 
@@ -21,6 +40,22 @@ class FluxKontextConfig:
     """A torch device; ``auto`` is this process's accelerator where there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Numbers of the frozen weights; ``auto`` is float32 on the CPU and bfloat16 elsewhere."""
+    transformer: str | None = None
+    """A single-file checkpoint (``.safetensors``) of the transformer, in the original or diffusers' names, used in the
+    place of the one in ``weights``, which then gives the rest."""
+    memory: Literal["full", "balanced", "low"] = "full"
+    """``full``: all models stay on the device; ``balanced``: text encoders leave before the transformer comes; ``low``:
+    the transformer comes block by block, and the VAE decodes in tiles. ``--explain`` estimates each."""
+    offload: Literal["none", "model", "group"] | None = None
+    """Overrides this part of ``memory``."""
+    vae_tiling: bool | None = None
+    """Overrides this part of ``memory``; tiles show faint seams in exchange for memory."""
+    compile: str | None = None
+    """A torch.compile backend, e.g. ``inductor``, for each block: faster steps after a long first one; null is off."""
+    depth_control: str | None = None
+    """A ``FluxControlNetModel`` (folder or hub id) that reads the depth instead of ``I^C`` (Table 3); null is off."""
+    depth_control_scale: float = 1.0
+    """Strength of the external depth."""
     identity_encoding: Literal["stack", "blocks"] = "stack"
     """``stack``: the VAE sees the identity images as one tall image (section 3.3); ``blocks``: each alone."""
     gradient_checkpointing: bool = False
@@ -28,9 +63,27 @@ class FluxKontextConfig:
     attention: str | None = None
     """One of diffusers' attention backends, e.g. ``_native_math``: on a CPU in bfloat16 up to three times faster than
     the default for sequences of a few hundred tokens; None is diffusers' default."""
+    fuse_adapters: bool = False
+    """Adds loaded adapters into the base's weights before the first step: each step is faster, the result the same up
+    to rounding; a 16-bit base loses a little precision each time adapters are taken out again."""
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     """Numbers of adapter files that are written."""
 
     def __post_init__(self) -> None:
         if not self.weights.strip():
             raise ValueError("weights must be pocket, a folder or a hub id, found an empty text")
+        if self.transformer is not None and not self.transformer.lower().endswith(".safetensors"):
+            raise ValueError(f"transformer must be a .safetensors file, found {self.transformer}")
+        if self.fuse_adapters and memory_options(self).offload == "group":
+            raise ValueError(
+                "fuse_adapters needs the whole transformer at once, found group offload; write offload: model, or none"
+            )
+
+
+def memory_options(config: FluxKontextConfig) -> MemoryOptions:
+    """The profile with the single options put in."""
+    profile = PROFILES[config.memory]
+    return MemoryOptions(
+        offload=profile.offload if config.offload is None else config.offload,
+        vae_tiling=profile.vae_tiling if config.vae_tiling is None else config.vae_tiling,
+    )

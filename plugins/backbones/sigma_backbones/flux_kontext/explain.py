@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
-from sigma_backbones.flux_kontext.targets import DOUBLE_TARGETS, SINGLE_TARGETS
+from sigma_backbones.flux_kontext.memory_estimate import memory_estimate
+from sigma_backbones.flux_kontext.parameter_counts import (
+    FULL_SCALE_TRANSFORMER,
+    adapter_parameters,
+    transformer_parameters,
+)
+from sigma_backbones.flux_kontext.safetensors_header import read_header
 
 TOKEN_PIXELS = 16
 """Side of what one token covers, pixels."""
-TIME_FEATURES = 256
-"""Width of the sinusoidal features of t and guidance."""
-FULL_SCALE_TRANSFORMER = {
-    "in_channels": 64,
-    "num_layers": 19,
-    "num_single_layers": 38,
-    "attention_head_dim": 128,
-    "num_attention_heads": 24,
-    "joint_attention_dim": 4096,
-    "pooled_projection_dim": 768,
-    "guidance_embeds": True,
-}
-"""``transformer/config.json`` of FLUX.1 Kontext [dev]."""
 FULL_SCALE_VAE = 83_819_683
 """Parameters of FLUX.1's AutoencoderKL."""
 FULL_SCALE_TEXT_ENCODERS = 123_060_480 + 4_762_310_656
@@ -39,11 +31,6 @@ LICENCES = {
     FULL_SCALE: "FLUX.1 [dev] Non-Commercial License; gated: accept it at https://huggingface.co/" + FULL_SCALE,
 }
 """By weights; other weights bring their own."""
-BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
-PRODIGY_BYTES = 4 * (1 + 1 + 4)
-"""Per adapter parameter in training: weight, gradient, and Prodigy's two moments, s and the start, float32 each."""
-DOUBLE_KEPT, SINGLE_KEPT = 27, 25
-"""Numbers of the transformer's width that a block keeps per token for the backward pass, counted from its layers."""
 
 
 def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +43,7 @@ def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, An
 
     Returns:
         ``tokens``: per role and total; ``parameters``: transformer, vae, text_encoders (None when the files are not
-        here), adapter; ``memory_bytes``: weights, adapter_and_optimizer, activations; ``licence``.
+        here), adapter; ``memory_bytes``: see ``memory_estimate``; ``licence``.
     """
     folder = _folder(config.weights)
     shape = _transformer_config(folder)
@@ -88,66 +75,6 @@ def token_counts(facts: Mapping[str, Any], text_length: int) -> dict[str, int]:
     counts = {"text": int(facts.get("text_length") or text_length), "target": target, "identity": identity}
     counts["spatial"] = target
     return {**counts, "total": sum(counts.values())}
-
-
-def transformer_parameters(shape: Mapping[str, Any]) -> int:
-    """Parameters of diffusers' ``FluxTransformer2DModel`` with this config."""
-    head = int(shape["attention_head_dim"])
-    width = head * int(shape["num_attention_heads"])
-    tokens = int(shape["in_channels"])
-    time_embeddings = 2 if shape.get("guidance_embeds") else 1
-    outer = _linear(tokens, width) + _linear(int(shape["joint_attention_dim"]), width)
-    outer += time_embeddings * (_linear(TIME_FEATURES, width) + _linear(width, width))
-    outer += _linear(int(shape["pooled_projection_dim"]), width) + _linear(width, width)
-    outer += _linear(width, 2 * width) + _linear(width, int(shape.get("out_channels") or tokens))
-    stream = _linear(width, 6 * width) + 4 * _linear(width, width) + 2 * head
-    stream += _linear(width, 4 * width) + _linear(4 * width, width)
-    single = _linear(width, 3 * width) + 3 * _linear(width, width) + 2 * head
-    single += _linear(width, 4 * width) + _linear(5 * width, width)
-    return outer + int(shape["num_layers"]) * 2 * stream + int(shape["num_single_layers"]) * single
-
-
-def adapter_parameters(shape: Mapping[str, Any], rank: int) -> int:
-    """Parameters of a LoRA of this rank on the default targets: rank x (inputs + outputs) of each layer."""
-    width = int(shape["attention_head_dim"]) * int(shape["num_attention_heads"])
-    sides = {
-        "norm1.linear": 7, "norm.linear": 4, "attn.to_q": 2, "attn.to_k": 2, "attn.to_v": 2, "attn.to_out.0": 2,
-        "ff.net.2": 5, "proj_mlp": 5, "proj_out": 6,
-    }  # fmt: skip
-    double = sum(sides[name] for name in DOUBLE_TARGETS) * int(shape["num_layers"])
-    single = sum(sides[name] for name in SINGLE_TARGETS) * int(shape["num_single_layers"])
-    return rank * ((double + single) * width + int(shape["in_channels"]) + width)
-
-
-def memory_estimate(
-    config: FluxKontextConfig,
-    facts: Mapping[str, Any],
-    shape: Mapping[str, Any],
-    tokens: Mapping[str, int],
-    parameters: Mapping[str, int | None],
-) -> dict[str, int]:
-    """Bytes of one device; activations are an estimate with memory-efficient attention."""
-    size = BYTES_PER_NUMBER.get(config.dtype) or (4 if config.weights == POCKET else 2)
-    weights = size * sum(parameters[name] or 0 for name in ("transformer", "vae", "text_encoders"))
-    trains = facts.get("task") == "train"
-    width = int(shape["attention_head_dim"]) * int(shape["num_attention_heads"])
-    blocks = int(shape["num_layers"]), int(shape["num_single_layers"])
-    if not trains:
-        kept = DOUBLE_KEPT
-    elif config.gradient_checkpointing:
-        kept = DOUBLE_KEPT + sum(blocks)
-    else:
-        kept = DOUBLE_KEPT * blocks[0] + SINGLE_KEPT * blocks[1]
-    adapter = parameters["adapter"] or 0
-    return {
-        "weights": weights,
-        "adapter_and_optimizer": adapter * (PRODIGY_BYTES if trains else 4),
-        "activations": int(facts.get("batch_size", 1)) * tokens["total"] * width * kept * size,
-    }
-
-
-def _linear(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs
 
 
 def _folder(weights: str) -> Path | None:
@@ -187,12 +114,4 @@ def _stored_parameters(folder: Path, part: str) -> int | None:
         for file in sorted((folder / part).glob("*.safetensors"))
         if not re.search(r"\.\w+\.safetensors", file.name)
     ]
-    return sum(_header_sizes(files)) if files else None
-
-
-def _header_sizes(files: list[Path]) -> Iterator[int]:
-    """A safetensors file starts with the length of its header, 8 bytes little-endian, then the header in JSON."""
-    for file in files:
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        yield sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return sum(read_header(file).count() for file in files) if files else None

@@ -15,6 +15,7 @@ import torch
 
 from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_backbones.flux_kontext.safetensors_header import read_header
 from sigma_framework import Problem, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,10 @@ class FluxKontextParts:
         return self.transformer, self.vae, self.text_encoder, self.text_encoder_2
 
 
-def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> FluxKontextParts:
-    """Loads all parts, frozen and in evaluation mode.
+def load_parts(
+    weights: str, revision: str | None, dtype: torch.dtype, transformer: str | None = None
+) -> FluxKontextParts:
+    """Loads all parts, frozen and in evaluation mode; ``transformer`` is a single file in the place of that part.
 
     Raises:
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
@@ -59,7 +62,9 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> FluxKo
     options = {"revision": revision} if revision is not None and where == "hub" else {}
     try:
         with quiet_libraries():
-            parts = _read_parts(source, dtype, options)
+            parts = _read_parts(source, dtype, options, _single_file(transformer))
+    except WeightsError:
+        raise
     except Exception as error:
         if not isinstance(error, FAULTS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
             raise
@@ -92,7 +97,7 @@ def quiet_libraries() -> Iterator[None]:
 _LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "httpx2", "requests")
 
 
-def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str]) -> FluxKontextParts:
+def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], single: Path | None) -> FluxKontextParts:
     import diffusers.pipelines.flux.pipeline_flux_kontext  # noqa: F401  its notes on torchvision belong in here too
     from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
@@ -107,13 +112,52 @@ def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str]) -> Flu
         tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
         text_encoder_2=T5EncoderModel.from_pretrained(source, subfolder="text_encoder_2", dtype=dtype, **options),
         tokenizer_2=AutoTokenizer.from_pretrained(source, subfolder="tokenizer_2", **options),
-        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights),
+        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights)
+        if single is None
+        else _read_single(single, source, weights),
     )
+
+
+def _single_file(name: str | None) -> Path | None:
+    """The file, after the cheap checks."""
+    if name is None:
+        return None
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise WeightsError(f"backbone.transformer: {name} is not a file here; expected a .safetensors checkpoint")
+    try:
+        read_header(file)
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"backbone.transformer: {name}: {error}; copy or download it again") from error
+    return file
+
+
+def _read_single(file: Path, source: str, weights: dict[str, Any]) -> Any:
+    """One file with the transformer's weights, of the shapes that the checkpoint's own ``config.json`` says."""
+    from diffusers import FluxTransformer2DModel
+
+    try:
+        read = FluxTransformer2DModel.from_single_file(str(file), config=source, subfolder="transformer", **weights)
+    except (*FAULTS, IndexError, AttributeError) as error:  # what diffusers' conversion of names stumbles over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"backbone.transformer: {file} does not fit the transformer of {source} ({reason}); expected FLUX.1 "
+            "Kontext's weights in one file, in the original names or diffusers'"
+        ) from error
+    empty = [name for name, parameter in read.named_parameters() if parameter.is_meta]
+    if empty:
+        raise WeightsError(f"backbone.transformer: {file} lacks {len(empty)} tensors, first {empty[0]}; copy it again")
+    return read
 
 
 def _resolve(weights: str, revision: str | None) -> tuple[str, str]:
     """(folder or hub id, ``folder`` or ``hub``), after the cheap checks."""
     folder = pocket_folder() if weights == POCKET else Path(weights).expanduser()
+    if folder.is_file():
+        raise WeightsError(
+            f"backbone.weights: {weights} is one file, which holds the transformer alone; write backbone.transformer="
+            f"{weights}, and as backbone.weights the folder or hub id that gives the VAE and the text encoders"
+        )
     if weights == POCKET or folder.is_dir():
         _check_folder(folder, weights)
         return str(folder), "folder"

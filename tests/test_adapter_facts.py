@@ -1,0 +1,72 @@
+"""An adapter says what it was trained with, and a recipe that wants something else is stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from sigma_framework import Framework, WeightsError
+from sigma_framework.adapter_facts import COMPARED, adapter_facts, check_digest, check_facts
+from sigma_framework.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return Framework.load(ROOT / "recipes" / "generate.yaml").recipe
+
+
+def test_own_facts_agree(recipe: Recipe) -> None:
+    check_facts("main", adapter_facts(recipe), recipe)
+    check_facts("main", None, recipe)
+    check_facts("main", {"modelspec.title": "a style from elsewhere"}, recipe)
+
+
+@pytest.mark.parametrize("fact", sorted(COMPARED))
+def test_each_difference_is_an_error(recipe: Recipe, fact: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        check_facts("main", {**adapter_facts(recipe), fact: "512"}, recipe)
+    message = str(caught.value)
+    assert f"adapter main was trained for something else: {fact}: found" in message
+    assert f'"{adapter_facts(recipe)[fact]}"' in message
+    assert "\n" not in message
+
+
+def test_the_remedy_can_be_typed(recipe: Recipe) -> None:
+    with pytest.raises(WeightsError, match=r"write conditioning\.identity_size=96"):
+        check_facts("main", {"sigma.identity_size": "96"}, recipe)
+
+
+def test_all_differences_are_told(recipe: Recipe) -> None:
+    with pytest.raises(WeightsError, match="2 problems"):
+        check_facts("main", {"sigma.identity_size": "96", "sigma.ids": "of another kind"}, recipe)
+
+
+def test_a_loaded_adapter_is_compared_with_the_recipe() -> None:
+    framework = Framework.load(ROOT / "recipes" / "generate.yaml", ["conditioning.identity_size=96"])
+    with pytest.raises(WeightsError, match=r"identity_size: found \"64\", this recipe has \"96\""):
+        framework.backbone  # noqa: B018  built when first asked for
+
+
+def test_a_published_digest_is_compared(tmp_path: Path) -> None:
+    file = tmp_path / "adapter.safetensors"
+    file.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    check_digest("main", file, digest.upper())
+    check_digest("main", file, None)
+    with pytest.raises(WeightsError, match="its SHA-256 differs") as caught:
+        check_digest("main", file, "0" * 64)
+    assert digest in str(caught.value)
+    with pytest.raises(WeightsError, match=r"adapters\.main\.sha256: found no file"):
+        check_digest("main", Path("pocket"), digest)
+
+
+def test_the_digest_of_a_recipe_is_read(tmp_path: Path) -> None:
+    framework = Framework.load(
+        ROOT / "recipes" / "generate.yaml", ["adapters.main.sha256=ab", f"adapters.main.path={tmp_path}"]
+    )
+    with pytest.raises(WeightsError, match="found no file"):
+        framework.backbone  # noqa: B018
