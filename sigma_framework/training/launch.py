@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from sigma_framework.plugin_host import PluginHost
-from sigma_framework.progress import Progress
+from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import ControlEncoder, DataSource, Objective
 from sigma_framework.recipe import Recipe
 from sigma_framework.recipe.build import (
@@ -84,7 +84,8 @@ def train_recipe(
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder) if is_first_process() else nullcontext():
         write_record(folder, recipe.plain(folder), versions_of(host))
-        return run_training(_run_of(recipe, host, sources, plan, folder, weights), progress)
+        run = _run_of(recipe, host, sources, plan, folder, weights)
+        return run_training(run, progress if is_first_process() else Silent())
 
 
 def _start_anew(folder: Path, progress: Progress) -> None:

@@ -53,7 +53,7 @@ def wait_for_an_instant(folder: Path, rng: random.Random, reader: Any) -> None:
         return
     path, lines = folder / "metrics.csv", rng.randint(1, 4)
     before, since = len(reader.losses(folder)), time.monotonic()
-    while time.monotonic() - since < 120:
+    while time.monotonic() - since < 600:
         if path.exists() and len(reader.losses(folder)) >= before + lines:
             break
         time.sleep(0.002)

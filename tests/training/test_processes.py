@@ -33,7 +33,7 @@ def start_two(forks: Any, folder: Path, train: dict[str, Any] = TRAIN) -> list[i
 def stop_after(folder: Path, steps: int, pid: int, reader: Any) -> None:
     """SIGTERM to one process once so many steps are logged."""
     since = time.monotonic()
-    while len(reader.losses(folder)) < steps and time.monotonic() - since < 120:
+    while len(reader.losses(folder)) < steps and time.monotonic() - since < 600:
         time.sleep(0.01)
     os.kill(pid, signal.SIGTERM)
 

@@ -17,12 +17,14 @@ import torch
 from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
+from sigma_framework.recipe import check_recipe, load_recipe
+from sigma_framework.recipe.build import build_datasources
 from sigma_framework.recipe.schema import OptimizerBlock, TrainBlock
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import find_newest
 from sigma_framework.training.curriculum import StagePlan, plan_batches
-from sigma_framework.training.launch import _start_anew
+from sigma_framework.training.launch import _start_anew, objective_of, plan_of
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
 
@@ -246,3 +248,17 @@ def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:
     other.communicate("")
     _start_anew(folder, Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
+
+
+def test_a_recipe_sets_the_token_budget_and_the_cache(tmp_path: Path) -> None:
+    host = PluginHost.discover()
+    keys = ["train.tokens_per_batch=4000", "train.batch_size=2", f"train.cache={tmp_path}", "train.cache_gb=0.5"]
+    recipe = check_recipe(load_recipe(Path(__file__).parents[2] / "recipes" / "curriculum.yaml", keys), host)
+    plan = plan_of(recipe, build_datasources(recipe, host))
+    sizes = {len(plan.batch(step)) for step in range(plan.total_steps)}
+    assert len(sizes) > 1
+    assert all(size % 2 == 0 for size in sizes)
+    made = objective_of(recipe, host)
+    assert isinstance(made, AdapterObjective)
+    assert made.cache is not None
+    assert (made.cache.folder, made.cache.limit_bytes) == (tmp_path, 500_000_000)
