@@ -32,7 +32,7 @@ from sigma_framework.specs import BackboneSpec, SamplerSpec
 if TYPE_CHECKING:
     from sigma_framework.generation import ImageMaker, StepCallback
     from sigma_framework.protocols import Backbone, ControlEncoder
-    from sigma_framework.training.run import TrainingOutcome
+    from sigma_framework.training.training_run import TrainingOutcome
     from sigma_framework.types import OnStep, Result
 
 SceneLike = Scene | str | os.PathLike[str] | Mapping[str, Any]

@@ -104,7 +104,7 @@ def held(folder: Path) -> Iterator[None]:
         return
     with (folder / ".lock").open("a+", encoding="utf-8") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: data workers would inherit it and outlive us
         except OSError as error:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
@@ -128,7 +128,7 @@ def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence
     """
     held = read_recipe(folder)
     if held is None:
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):  # a lock is no run
             raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
         return
     differing = [key for key in differing_keys(held, wanted) if not any(_covers(one, key) for one in allow)]

@@ -59,9 +59,12 @@ def _training(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
         yield Problem("stages", "missing, expected at least one stage for the task train")
     if recipe.objective.name == "adapter" and not recipe.granularities:
         yield Problem("granularities", "missing, expected at least one for the objective adapter")
-    if train.batch_size % train.devices:
-        what = f"found {train.batch_size}, which cannot be split over {train.devices} devices"
-        yield Problem("train.batch_size", what, f"use a multiple of {train.devices}")
+    parts = train.devices * train.num_nodes * train.accumulate
+    if train.batch_size % parts:
+        shares = f"{train.devices * train.num_nodes} devices"
+        shares += f" in {train.accumulate} parts each" if train.accumulate > 1 else ""
+        what = f"found {train.batch_size}, which cannot be split over {shares}"
+        yield Problem("train.batch_size", what, f"use a multiple of {parts}")
 
 
 def _granularities(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:

@@ -195,6 +195,26 @@ class TrainBlock:
     """Scenes in a picture grid."""
     grid_steps: Count = 8
     """Sampling steps of a picture grid."""
+    accumulate: Count = 1
+    """Parts of a step computed one after another, for less memory; the gradient is that of the whole step."""
+    tokens_per_batch: Count | None = None
+    """Image tokens per step: the fewer subjects, the more examples, in multiples of ``batch_size``; null: as many."""
+    num_nodes: Count = 1
+    """Machines; ``devices`` counts those of one of them."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How processes share a step; auto is ddp when there are several."""
+    cache: str | None = None
+    """Folder for encoded targets, identities and prompts, relative to the current folder; null encodes every time."""
+    cache_gb: Positive = 50.0
+    """Size at which nothing more is added to the cache."""
+    keep_last: Annotated[int, Range(low=2)] = 2
+    """Checkpoints kept: the newest, and at least one to fall back on."""
+    ema_decay: Share | None = None
+    """Save a running average of the weights with this memory (e.g. 0.999) as the result; null saves the last ones."""
+    max_bad_steps: Whole = 3
+    """Steps among the last 100 that may be skipped for a loss or gradient that is not finite, before the run stops."""
+    spike_factor: Weight = 10.0
+    """Name the examples of a loss above this multiple of the last 100 losses' median; 0 names none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from sigma_framework.conditioning.prompts import draw_prompt_kind, render_prompt
 from sigma_framework.errors import DataError
 from sigma_framework.generation import image_tensor, picture_of
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
+from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.position import numpy_from_torch
 from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbImage, Role, SampleRequest, Tokens
 
@@ -98,6 +99,8 @@ class AdapterObjective:
         options: see ``AdapterOptions``.
         seed: initial weights of the adapter.
         init_from: adapter file to start from instead of a fresh one.
+        metadata: what is written into the adapter's file.
+        cache: encoded targets, identities and prompts on the disk; ``I^C`` is drawn anew each time and never cached.
     """
 
     def __init__(
@@ -111,7 +114,9 @@ class AdapterObjective:
         seed: int,
         init_from: Path | None = None,
         metadata: Mapping[str, str] | None = None,
+        cache: EncodingCache | None = None,
     ) -> None:
+        self.cache = cache
         self.backbone, self.controls, self.sampler, self.options = backbone, controls, sampler, options
         self.granularities = [g for g in granularities if g.weight > 0]
         self.metadata = dict(metadata or {})
@@ -141,7 +146,8 @@ class AdapterObjective:
             clean = self._encode_kept([e.target for e in examples], keys, "target")
             noise = self.backbone.noise((size_hw[0], size_hw[1]), generators)
             conditions = self._encode(made, keys if self.options.condition_dropout == 0 else None)
-            text = self.backbone.encode_prompt([one.prompt for one in made])
+            prompts = [one.prompt for one in made]
+            text = self.cache.prompts(prompts) if self.cache else self.backbone.encode_prompt(prompts)
             t = self._draw_times(generators).to(clean.values.device)
             spread = t.view(-1, 1, 1).to(clean.values.dtype)
             noisy = (1 - spread) * clean.values + spread * noise.values
@@ -217,7 +223,7 @@ class AdapterObjective:
         stacks = [one.identity for one in made]
         spatial = self.backbone.encode_image(image_tensor([one.spatial for one in made]), "spatial")
         if keys is None:
-            return self.backbone.encode_image(image_tensor(stacks), "identity"), spatial
+            return self._encode_pictures(stacks, "identity"), spatial
         return self._encode_kept(stacks, keys, "identity"), spatial
 
     def _encode_kept(self, pictures: Sequence[RgbImage], keys: Sequence[str], role: Role) -> Tokens:
@@ -225,13 +231,19 @@ class AdapterObjective:
         missing = [k for k, key in enumerate(keys) if (key, role) not in self._kept]
         values = {k: self._kept[key, role] for k, key in enumerate(keys) if k not in missing}
         if missing:
-            found = self.backbone.encode_image(image_tensor([pictures[k] for k in missing]), role)
+            found = self._encode_pictures([pictures[k] for k in missing], role)
             values |= dict(zip(missing, found.values, strict=True))
             self._ids[role, pictures[0].shape[:2]] = found.ids
             room = max(0, self.options.keep_latents - len(self._kept))
             self._kept |= {(keys[k], role): values[k].clone() for k in missing[:room]}
         stacked = torch.stack([values[k] for k in range(len(keys))])
         return Tokens(values=stacked, ids=self._ids[role, pictures[0].shape[:2]])
+
+    def _encode_pictures(self, pictures: Sequence[RgbImage], role: Role) -> Tokens:
+        """Pictures that are the same each time their example comes."""
+        if self.cache is not None:
+            return self.cache.images(pictures, role)
+        return self.backbone.encode_image(image_tensor(pictures), role)
 
     def _draw_times(self, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """(b,) t: ``sigmoid(N(0, 1))`` as in the OminiControl lineage, uniform, or shifted towards noise."""

@@ -47,10 +47,32 @@ class ExampleKey:
     """Index in the source."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBudget:
+    """Steps of about equal cost: a step of few subjects holds more examples than one of many."""
+
+    tokens: int
+    """Image tokens per step over all processes."""
+    identity_size: int
+    """Side of an identity block, pixels."""
+    pixels_per_token: int
+    """Side of what one token shows, pixels."""
+
+    def example(self, subjects: int, height: int, width: int) -> int:
+        """Tokens of one example: target, ``I^C`` and ``I^S``; text is the same for all."""
+        return (2 * height * width + subjects * self.identity_size**2) // self.pixels_per_token**2
+
+    def batch(self, smallest: int, subjects: int, height: int, width: int) -> int:
+        """Examples of a step: a multiple of ``smallest``, at least it, so that processes share it evenly."""
+        return max(1, self.tokens // (smallest * self.example(subjects, height, width))) * smallest
+
+
 @dataclass(frozen=True, slots=True)
 class _Bucket:
     source: str
     indices: NDArray[np.int64]
+    batch: int
+    """Examples of a step from this bucket."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +81,10 @@ class BatchPlan:
 
     Attributes:
         stages: the curriculum in order.
-        batch_size: examples per step over all processes.
+        batch_size: examples per step over all processes; with a token budget, what they are a multiple of.
         seed: the run's seed.
+
+    No process has a part in it: processes share each step, so that another number of them goes on with the same plan.
     """
 
     stages: tuple[StagePlan, ...]
@@ -80,6 +104,15 @@ class BatchPlan:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
+    def weight_total(self, step: int) -> float:
+        """What a step's sum of losses is divided by, so that every example of a stage counts the same.
+
+        It is the number of the step's examples where all steps have as many, else their mean over the stage.
+        """
+        stage, _ = self.stage_of(step)
+        counts = np.array([bucket.batch for bucket in self.buckets[stage]])[self.choices[stage]]
+        return float(counts.mean())
+
     def stage_of(self, step: int) -> tuple[int, int]:
         """(stage index, step within the stage) of a step of the run; the end of the run belongs to the last stage."""
         for index, stage in enumerate(self.stages):
@@ -93,12 +126,12 @@ class BatchPlan:
         stage, inner = self.stage_of(step)
         choice = int(self.choices[stage][inner])
         bucket, turn = self.buckets[stage][choice], int(self.turns[stage][inner])
-        first = turn * self.batch_size
+        first, stride = turn * bucket.batch, max(one.batch for one in self.buckets[stage])
         keys = []
-        for offset in range(self.batch_size):
+        for offset in range(bucket.batch):
             round_, place = divmod(first + offset, len(bucket.indices))
             index = self._order(stage, choice, round_)[place]
-            keys.append(ExampleKey(stage, inner * self.batch_size + offset, bucket.source, int(index)))
+            keys.append(ExampleKey(stage, inner * stride + offset, bucket.source, int(index)))
         return keys
 
     def _order(self, stage: int, choice: int, round_: int) -> NDArray[np.int64]:
@@ -117,6 +150,7 @@ def plan_batches(
     batch_size: int,
     seed: int,
     validation_scenes: int,
+    budget: TokenBudget | None = None,
 ) -> BatchPlan:
     """Draws the plan of a run.
 
@@ -127,14 +161,17 @@ def plan_batches(
         batch_size: examples per step.
         seed: the run's seed.
         validation_scenes: examples per stage kept apart for the fixed validation loss.
+        budget: lets the examples of a step depend on their shape; None takes ``batch_size`` of every shape.
 
     Raises:
         DataError: a stage's filter leaves nothing; names the stage, its limits and what the sources have.
     """
     buckets, choices, turns, validation = [], [], [], []
     for number, stage in enumerate(stages):
-        held, found = _split(number, stage, sources, seed, validation_scenes)
+        held, found = _split(number, stage, sources, seed, validation_scenes, batch_size, budget)
         likely = np.array([weights[b.source] * len(b.indices) / _source_total(found, b.source) for b in found])
+        if budget is not None:  # a larger step is drawn less often, so that the mixture of examples stays
+            likely /= [bucket.batch for bucket in found]
         rng = numpy_generator(seed, ORDER, number, 0)
         drawn = rng.choice(len(found), size=stage.steps, p=likely / likely.sum())
         buckets.append(tuple(found))
@@ -145,7 +182,13 @@ def plan_batches(
 
 
 def _split(
-    number: int, stage: StagePlan, sources: Mapping[str, DataSource], seed: int, validation_scenes: int
+    number: int,
+    stage: StagePlan,
+    sources: Mapping[str, DataSource],
+    seed: int,
+    validation_scenes: int,
+    batch_size: int,
+    budget: TokenBudget | None,
 ) -> tuple[tuple[ExampleKey, ...], list[_Bucket]]:
     """Sets the validation examples apart and sorts the rest into buckets of equal shape.
 
@@ -162,7 +205,7 @@ def _split(
         rng = numpy_generator(seed, VALIDATION, number, place)
         chosen = np.sort(rng.permutation(late)[:share])
         held.extend(ExampleKey(number, len(held) + i, name, int(index)) for i, index in enumerate(chosen))
-        buckets.extend(_bucketed(name, source, fits[fits < len(source) - reserve]))
+        buckets.extend(_bucketed(name, source, fits[fits < len(source) - reserve], batch_size, budget))
     if not buckets:
         raise DataError(_nothing_left(stage, sources))
     return tuple(held[:validation_scenes]), buckets
@@ -174,12 +217,15 @@ def _fitting(stage: StagePlan, source: DataSource) -> NDArray[np.int64]:
     return np.flatnonzero((counts >= stage.min_subjects) & (counts <= most)).astype(np.int64)
 
 
-def _bucketed(name: str, source: DataSource, indices: NDArray[np.int64]) -> list[_Bucket]:
+def _bucketed(
+    name: str, source: DataSource, indices: NDArray[np.int64], batch_size: int, budget: TokenBudget | None
+) -> list[_Bucket]:
     if len(indices) == 0:
         return []
     shapes = np.column_stack([np.asarray(source.subject_counts)[indices], np.asarray(source.sizes)[indices]])
-    _, groups = np.unique(shapes, axis=0, return_inverse=True)
-    return [_Bucket(name, indices[groups.ravel() == group]) for group in range(int(groups.max()) + 1)]
+    found, groups = np.unique(shapes, axis=0, return_inverse=True)
+    batches = [batch_size if budget is None else budget.batch(batch_size, *map(int, shape)) for shape in found]
+    return [_Bucket(name, indices[groups.ravel() == group], batch) for group, batch in enumerate(batches)]
 
 
 def _source_total(buckets: Sequence[_Bucket], source: str) -> int:

@@ -24,32 +24,49 @@ class ExamplesByKey(Dataset[tuple[ExampleKey, Example]]):
 
 
 class PlannedBatches(IndexSampler[list[ExampleKey]]):
-    """The plan's batches from ``first_step`` on; each process takes its share of every batch."""
+    """The plan's batches from ``first_step`` on; each process takes its share of every batch, part by part.
 
-    def __init__(self, plan: BatchPlan, first_step: int, rank: int = 0, processes: int = 1) -> None:
-        self.plan, self.first_step, self.rank, self.processes = plan, first_step, rank, processes
+    The plan knows no process: another number of them shares the same steps among themselves. Lightning's
+    ``set_epoch`` has nothing to do here, since an epoch is no notion of the plan.
+    """
+
+    def __init__(
+        self, plan: BatchPlan, first_step: int, rank: int = 0, processes: int = 1, accumulate: int = 1
+    ) -> None:
+        self.plan, self.first_step = plan, first_step
+        self.rank, self.processes, self.accumulate = rank, processes, accumulate
 
     def __iter__(self) -> Iterator[list[ExampleKey]]:
         for step in range(self.first_step, self.plan.total_steps):
-            yield self.plan.batch(step)[self.rank :: self.processes]
+            share = self.plan.batch(step)[self.rank :: self.processes]
+            for part in range(self.accumulate):
+                yield share[part :: self.accumulate]
 
     def __len__(self) -> int:
-        return self.plan.total_steps - self.first_step
+        return (self.plan.total_steps - self.first_step) * self.accumulate
 
 
 class SigmaDataModule(pl.LightningDataModule):
     """Serves a batch plan; knows nothing of what is done with the examples."""
 
-    def __init__(self, sources: Mapping[str, DataSource], plan: BatchPlan, *, first_step: int, workers: int) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, DataSource],
+        plan: BatchPlan,
+        *,
+        first_step: int,
+        workers: int,
+        accumulate: int = 1,
+    ) -> None:
         super().__init__()
         self.examples, self.plan, self.first_step, self.workers = ExamplesByKey(sources), plan, first_step, workers
+        self.accumulate = accumulate
 
     def train_dataloader(self) -> DataLoader[tuple[ExampleKey, Example]]:
         """Batches are lists of (key, example): pictures of several sizes do not stack."""
         trainer = self.trainer
-        batches = PlannedBatches(
-            self.plan, self.first_step, trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1
-        )
+        rank, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        batches = PlannedBatches(self.plan, self.first_step, rank, processes, self.accumulate)
         return DataLoader(
             self.examples,
             batch_sampler=batches,

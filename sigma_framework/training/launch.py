@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sigma_framework.adapter_facts import adapter_facts
 from sigma_framework.plugin_host import PluginHost
-from sigma_framework.progress import Progress
+from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import ControlEncoder, DataSource, Objective
 from sigma_framework.recipe import Recipe
 from sigma_framework.recipe.build import (
@@ -21,10 +21,13 @@ from sigma_framework.recipe.build import (
     build_sampler,
 )
 from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions_of, write_record
+from sigma_framework.specs import BackboneSpec
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
-from sigma_framework.training.checkpoints import load_newest
-from sigma_framework.training.curriculum import BatchPlan, StagePlan, plan_batches
-from sigma_framework.training.run import TrainingOutcome, TrainingRun, is_first_process, run_training
+from sigma_framework.training.checkpoints import find_newest
+from sigma_framework.training.curriculum import BatchPlan, StagePlan, TokenBudget, plan_batches
+from sigma_framework.training.encoding_cache import EncodingCache
+from sigma_framework.training.run import run_training
+from sigma_framework.training.training_run import TrainingOutcome, TrainingRun, is_first_process
 
 WITHOUT_EFFECT = (
     "run.dir",
@@ -38,8 +41,16 @@ WITHOUT_EFFECT = (
     "train.grid_steps",
     "train.validate_every",
     "train.time_limit_minutes",
+    "train.keep_last",
+    "train.cache_gb",
+    "train.max_bad_steps",
+    "train.spike_factor",
+    "train.devices",
+    "train.num_nodes",
+    "train.strategy",
+    "train.accumulate",
 )
-"""Keys that do not change what is learned, so a resumed run may differ in them."""
+"""Keys that do not change what is learned (the last four: up to rounding), so a resumed run may differ in them."""
 
 
 def train_recipe(
@@ -59,8 +70,8 @@ def train_recipe(
         RunError: the folder holds a run of another recipe.
         RunInterrupted: a signal came; the state is saved.
     """
-    if fresh and is_first_process() and (kept := set_aside(folder)) is not None:
-        progress.note(f"the earlier run is kept in {kept}")
+    if fresh and is_first_process():
+        _start_anew(folder, progress)
     refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow))
     sources = build_datasources(recipe, host)
     plan = plan_of(recipe, sources)
@@ -68,8 +79,26 @@ def train_recipe(
     if finished := _finished(folder, weights, plan):
         progress.note(f"{folder} holds this run, finished after {finished.steps} steps; --fresh starts anew")
         return finished
-    write_record(folder, recipe.plain(folder), versions_of(host))
-    run = TrainingRun(
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder) if is_first_process() else nullcontext():
+        write_record(folder, recipe.plain(folder), versions_of(host))
+        run = _run_of(recipe, host, sources, plan, folder, weights)
+        return run_training(run, progress if is_first_process() else Silent())
+
+
+def _start_anew(folder: Path, progress: Progress) -> None:
+    """Sets an earlier run aside, unless it is still going on."""
+    if folder.is_dir():
+        with held(folder):
+            kept = set_aside(folder)
+        progress.note(f"the earlier run is kept in {kept}")
+
+
+def _run_of(
+    recipe: Recipe, host: PluginHost, sources: Mapping[str, DataSource], plan: BatchPlan, folder: Path, weights: Path
+) -> TrainingRun:
+    """Loads the weights and puts a run together."""
+    return TrainingRun(
         objective=objective_of(recipe, host),
         sources=sources,
         plan=plan,
@@ -80,8 +109,6 @@ def train_recipe(
         hand_overs=tuple(stage.optimizer for stage in recipe.stages.values()),
         resume_line=shlex.join(["sigma-run", str(folder / "resolved.yaml"), f"run.dir={folder}"]),
     )
-    with held(folder) if is_first_process() else nullcontext():
-        return run_training(run, progress)
 
 
 def plan_of(recipe: Recipe, sources: Mapping[str, DataSource]) -> BatchPlan:
@@ -97,8 +124,20 @@ def plan_of(recipe: Recipe, sources: Mapping[str, DataSource]) -> BatchPlan:
         for name, block in recipe.stages.items()
     ]
     weights = {name: block.weight for name, block in recipe.datasources.items()}
-    train = recipe.train
-    return plan_batches(stages, sources, weights, train.batch_size, recipe.run.seed, train.validation_scenes)
+    train, seed = recipe.train, recipe.run.seed
+    return plan_batches(stages, sources, weights, train.batch_size, seed, train.validation_scenes, _budget_of(recipe))
+
+
+def _budget_of(recipe: Recipe) -> TokenBudget | None:
+    """The recipe's token budget per step, if it has one."""
+    spec = recipe.require_backbone().component.spec
+    if recipe.train.tokens_per_batch is None or not isinstance(spec, BackboneSpec):
+        return None
+    return TokenBudget(
+        tokens=recipe.train.tokens_per_batch,
+        identity_size=recipe.conditioning.identity_size,
+        pixels_per_token=spec.size_multiple,
+    )
 
 
 def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
@@ -108,6 +147,7 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
     controls, granularities = granularities_of(recipe, host)
     backbone = build_backbone(recipe, host)
     train, conditioning, sampler = recipe.train, recipe.conditioning, recipe.require_sampler()
+    cache = None if train.cache is None else EncodingCache(Path(train.cache), backbone, int(train.cache_gb * 1e9))
     options = AdapterOptions(
         identity_size=conditioning.identity_size,
         channel_dropout=conditioning.channel_dropout,
@@ -133,6 +173,7 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
         seed=recipe.run.seed,
         init_from=train.init_from,
         metadata=adapter_facts(recipe),
+        cache=cache,
     )
 
 
@@ -151,7 +192,7 @@ def _finished(folder: Path, weights: Path, plan: BatchPlan) -> TrainingOutcome |
     """The outcome of a run that is already over: its last checkpoint is at the end and its weights are there."""
     if not weights.is_dir() or not any(weights.rglob("*.safetensors")):
         return None
-    state, _ = load_newest(folder / "checkpoints")
+    state = find_newest(folder / "checkpoints").newest
     if state is None or state.step < plan.total_steps:
         return None
     table = tuple((stage.name, math.nan, math.nan) for stage in plan.stages)

@@ -5,10 +5,12 @@ Workers, process count and a resume therefore change nothing.
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import torch
 
-TRAINING, ORDER, VALIDATION, PICTURES = range(4)
+TRAINING, ORDER, VALIDATION, PICTURES, AMBIENT = range(5)
 """What a stream of randomness is for; keeps the streams apart."""
 
 
@@ -16,6 +18,18 @@ def position_entropy(seed: int, purpose: int, stage: int, position: int) -> int:
     """A 63-bit seed for one position of one stage."""
     sequence = np.random.SeedSequence((seed, purpose, stage, position))
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_ambient(seed: int, purpose: int, stage: int, position: int) -> None:
+    """Puts the generators that a layer may draw from by itself (dropout) where this position has them.
+
+    The core draws from none of them; a component might. Seeded at every step, they need no place in a checkpoint and
+    are the same after a resume with another number of processes.
+    """
+    entropy = position_entropy(seed, AMBIENT, (stage << 3) + purpose, position)
+    torch.manual_seed(entropy)  # every accelerator too
+    random.seed(entropy)
+    np.random.seed(entropy & 0xFFFFFFFF)  # the one such a component would use
 
 
 def torch_generator(seed: int, purpose: int, stage: int, position: int) -> torch.Generator:

@@ -34,12 +34,12 @@ class RunRecord:
 
     def add(self, values: dict[str, object]) -> None:
         """One line of metrics.csv, and its numbers to TensorBoard."""
-        fresh = not self._path.exists()
+        fresh = not self._path.exists() or self._path.stat().st_size == 0  # killed between creation and first line
         with self._path.open("a", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, COLUMNS)
             if fresh:
                 rows.writeheader()
-            rows.writerow({name: _short(values.get(name, "")) for name in COLUMNS})
+            rows.writerow({name: _short(name, values.get(name, "")) for name in COLUMNS})
         step = values["step"]
         for name, value in values.items():
             if isinstance(value, float) and math.isfinite(value):
@@ -67,5 +67,7 @@ class RunRecord:
         return self._writer
 
 
-def _short(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
+def _short(name: str, value: object) -> object:
+    """Nine digits tell any two float32 losses apart; the other numbers are for people."""
+    digits = 9 if name in ("loss", "val_loss") else 6
+    return f"{value:.{digits}g}" if isinstance(value, float) else value

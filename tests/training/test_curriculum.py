@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sigma_framework import DataError, Example
-from sigma_framework.training.curriculum import StagePlan, plan_batches
+from sigma_framework.training.curriculum import StagePlan, TokenBudget, plan_batches
 from sigma_framework.training.data_module import PlannedBatches
 
 
@@ -115,3 +115,40 @@ def test_processes_share_every_batch_and_a_resume_starts_where_it_stopped() -> N
     parts = [list(PlannedBatches(plan, 10, rank, 2)) for rank in range(2)]
     joined = [sorted(first + second, key=lambda key: key.position) for first, second in zip(*parts, strict=True)]
     assert joined == whole[10:]
+
+
+BUDGET = TokenBudget(tokens=8 * 6000, identity_size=256, pixels_per_token=16)
+MANY = Counted(tuple(3 + i % 8 for i in range(4000)), 512)
+
+
+def test_eight_processes_have_equal_work_in_every_step() -> None:
+    """Random order gives a ratio of 1.2 to 1.3 (the slowest of eight over their mean)."""
+    for budget in (None, BUDGET):
+        plan = plan_batches([stage(steps=200)], {"a": MANY}, {"a": 1.0}, 8, seed=0, validation_scenes=4, budget=budget)
+        ratios = []
+        for batches in zip(*(PlannedBatches(plan, 0, rank, 8) for rank in range(8)), strict=True):
+            work = [sum(BUDGET.example(MANY.counts[key.index], 512, 512) for key in batch) for batch in batches]
+            ratios.append(max(work) / np.mean(work))
+        assert len(ratios) == 200
+        assert np.mean(ratios) <= 1.02
+
+
+def test_a_token_budget_fills_every_step_and_keeps_the_mixture() -> None:
+    plan = plan_batches([stage(steps=3000)], {"a": MANY}, {"a": 1.0}, 2, seed=0, validation_scenes=4, budget=BUDGET)
+    seen = [[MANY.counts[key.index] for key in plan.batch(step)] for step in range(3000)]
+    for counts in seen:
+        tokens = BUDGET.example(counts[0], 512, 512)
+        assert len(counts) * tokens <= BUDGET.tokens < (len(counts) + 2) * tokens
+    share = np.bincount(np.concatenate(seen), minlength=11)[3:] / sum(len(counts) for counts in seen)
+    assert share == pytest.approx(np.full(8, 1 / 8), abs=0.02)
+    assert plan.weight_total(0) == pytest.approx(np.mean([len(counts) for counts in seen]))
+    positions = [key.position for step in range(3000) for key in plan.batch(step)]
+    assert len(set(positions)) == len(positions)
+
+
+def test_parts_of_a_step_are_its_batch() -> None:
+    plan = plan_batches([stage()], {"a": SOURCE}, {"a": 1.0}, 8, seed=0, validation_scenes=4)
+    parts = [iter(PlannedBatches(plan, 3, rank, 2, accumulate=2)) for rank in range(2)]
+    first = [key for rank in parts for _ in range(2) for key in next(rank)]
+    assert sorted(first, key=lambda key: key.position) == plan.batch(3)
+    assert len(PlannedBatches(plan, 3, 0, 2, accumulate=2)) == 2 * 37

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,16 @@ import torch
 from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
+from sigma_framework.recipe import check_recipe, load_recipe
+from sigma_framework.recipe.build import build_datasources
 from sigma_framework.recipe.schema import OptimizerBlock, TrainBlock
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
-from sigma_framework.training.checkpoints import load_newest
+from sigma_framework.training.checkpoints import find_newest
 from sigma_framework.training.curriculum import StagePlan, plan_batches
-from sigma_framework.training.run import TrainingRun, run_training
+from sigma_framework.training.launch import _start_anew, objective_of, plan_of
+from sigma_framework.training.run import run_training
+from sigma_framework.training.training_run import TrainingRun
 
 OPTIONS = AdapterOptions(
     identity_size=32, channel_dropout=0.1, full_prompt_share=0.5, text_dropout=0.0,
@@ -78,7 +84,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state, _ = load_newest(folder / "checkpoints")
+    state = find_newest(folder / "checkpoints").newest
     assert state is not None
     return dict(state.parameters)
 
@@ -110,18 +116,17 @@ def test_a_run_leaves_its_records_and_learns(tmp_path: Path) -> None:
     assert list((tmp_path / "adapter").iterdir())
 
 
-@pytest.mark.parametrize("stop", [2, 5, 6])
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop: int) -> None:
+def test_a_run_stopped_at_a_stages_end_begins_the_next_once_more(tmp_path: Path) -> None:
     run_training(training(tmp_path / "whole"), Silent())
     with pytest.raises(RunInterrupted, match="go on with: sigma-run again") as caught:
-        run_training(training(tmp_path / "parts"), StopAt(stop, signal.SIGTERM))
+        run_training(training(tmp_path / "parts"), StopAt(5, signal.SIGTERM))
     assert caught.value.exit_code == 143
-    assert load_newest(tmp_path / "parts" / "checkpoints")[0].step == stop
+    assert find_newest(tmp_path / "parts" / "checkpoints").newest.step == 5
     run_training(training(tmp_path / "parts"), Silent())
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     starts = [(row["step"], row["stage"]) for row in rows(tmp_path / "parts") if not row["loss"]]
-    assert starts == [("0", "s1"), *[("5", "s2")] * (1 + (stop == 5))]
+    assert starts == [("0", "s1"), ("5", "s2"), ("5", "s2")]
     losses = [[row["loss"] for row in rows(tmp_path / name) if row["loss"]] for name in ("whole", "parts")]
     assert losses[0] == losses[1]
 
@@ -158,7 +163,7 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
-    run = training(tmp_path)
+    run = training(tmp_path, replace(TRAIN, max_bad_steps=0))
     plain = run.objective.loss
     calls = []
 
@@ -170,7 +175,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> No
     run.objective.loss = poisoned  # type: ignore[method-assign]
     with pytest.raises(RunError, match=r"step \d+: the loss is nan .* toy"):
         run_training(run, Silent())
-    state, _ = load_newest(tmp_path / "checkpoints")
+    state = find_newest(tmp_path / "checkpoints").newest
     assert state is None or all(bool(torch.isfinite(value).all()) for value in state.parameters.values())
 
 
@@ -178,7 +183,7 @@ def test_the_time_limit_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     outcome = run_training(training(tmp_path, replace(TRAIN, time_limit_minutes=1e-6)), Silent())
     assert not outcome.complete
     assert "go on with: sigma-run again" in outcome.notes[-1]
-    state, _ = load_newest(tmp_path / "checkpoints")
+    state = find_newest(tmp_path / "checkpoints").newest
     assert state is not None
     assert state.step == 1
     assert not (tmp_path / "adapter").exists()
@@ -223,3 +228,37 @@ def test_a_source_without_depth_draws_what_it_can() -> None:
 
     made = [objective().condition(flat, np.random.default_rng(seed), training=True) for seed in range(6)]
     assert all(not one.spatial[..., 2].any() for one in made)
+
+
+def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from sigma_framework.run_folder import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "in\n"
+    with pytest.raises(RunError, match=f"in use by process {other.pid}"):
+        _start_anew(folder, Silent())
+    assert folder.is_dir()
+    other.communicate("")
+    _start_anew(folder, Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
+
+
+def test_a_recipe_sets_the_token_budget_and_the_cache(tmp_path: Path) -> None:
+    host = PluginHost.discover()
+    keys = ["train.tokens_per_batch=4000", "train.batch_size=2", f"train.cache={tmp_path}", "train.cache_gb=0.5"]
+    recipe = check_recipe(load_recipe(Path(__file__).parents[2] / "recipes" / "curriculum.yaml", keys), host)
+    plan = plan_of(recipe, build_datasources(recipe, host))
+    sizes = {len(plan.batch(step)) for step in range(plan.total_steps)}
+    assert len(sizes) > 1
+    assert all(size % 2 == 0 for size in sizes)
+    made = objective_of(recipe, host)
+    assert isinstance(made, AdapterObjective)
+    assert made.cache is not None
+    assert (made.cache.folder, made.cache.limit_bytes) == (tmp_path, 500_000_000)

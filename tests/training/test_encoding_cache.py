@@ -1,0 +1,73 @@
+"""Encoded once: by content and encoder, bounded, and never trusted when damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sigma_framework.testing import TinyBackbone, toy_example
+from sigma_framework.testing.tiny_backbone import TinyConfig
+from sigma_framework.training.encoding_cache import EncodingCache
+
+EXAMPLES = [toy_example(2, size_hw=(32, 32), seed=seed) for seed in range(3)]
+PICTURES = [example.target for example in EXAMPLES]
+
+
+def made(folder: Path, limit: int = 10**9, backbone: TinyBackbone | None = None) -> EncodingCache:
+    return EncodingCache(folder, backbone or TinyBackbone(), limit)
+
+
+def test_what_comes_from_the_disk_is_what_was_encoded(tmp_path: Path) -> None:
+    first, second = made(tmp_path), made(tmp_path)
+    tokens, text = first.images(PICTURES, "target"), first.prompts(["a ball", "a cone"])
+    assert first.encoded == 5
+    again, text_again = second.images(PICTURES, "target"), second.prompts(["a ball", "a cone"])
+    assert second.encoded == 0
+    assert torch.equal(tokens.values, again.values)
+    assert torch.equal(tokens.ids, again.ids)
+    assert torch.equal(text.values, text_again.values)
+    single = [TinyBackbone().encode_prompt([one]).values for one in ("a ball", "a cone")]
+    assert torch.equal(text.values, torch.cat(single))
+
+
+def test_the_role_belongs_to_the_content(tmp_path: Path) -> None:
+    cache = made(tmp_path)
+    target, identity = cache.images(PICTURES[:1], "target"), cache.images(PICTURES[:1], "identity")
+    assert cache.encoded == 2
+    assert not torch.equal(target.ids, identity.ids)
+
+
+def test_another_encoder_never_meets_old_entries(tmp_path: Path) -> None:
+    made(tmp_path).prompts(["a ball"])
+    other = made(tmp_path, backbone=TinyBackbone(TinyConfig(width=16)))
+    assert other.prompts(["a ball"]).values.shape[-1] == 16
+    assert other.encoded == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
+    good = made(tmp_path).images(PICTURES[:1], "target")
+    (path,) = tmp_path.glob("*/*/*.tensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes({"cut": bytes(data[:-9]), "flip": bytes(data), "empty": b""}[damage])
+    cache = made(tmp_path)
+    assert torch.equal(cache.images(PICTURES[:1], "target").values, good.values)
+    assert cache.encoded == 1
+    assert made(tmp_path).images(PICTURES[:1], "target").values.shape == good.values.shape
+
+
+def test_a_full_cache_grows_no_more_and_still_answers(tmp_path: Path) -> None:
+    made(tmp_path).images(PICTURES[:1], "target")
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*.tensors"))
+    full = made(tmp_path, limit=size + 10)
+    assert full.images(PICTURES, "target").values.shape[0] == 3
+    assert full.encoded == 2
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) == size
+
+
+def test_a_folder_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert made(tmp_path / "file").images(PICTURES, "target").values.shape[0] == 3

@@ -1,0 +1,86 @@
+"""Two gloo processes on the CPU learn what one does with twice the batch, and hand a run over to one another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRAIN = {"batch_size": 4, "checkpoint_every": 100}
+STEPS = (12, 8)
+
+
+def free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+def start_two(forks: Any, folder: Path, train: dict[str, Any] = TRAIN) -> list[int]:
+    """Both processes of a run, as a launcher would start them; their ids."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+    return [
+        forks.start(folder, STEPS, {**train, "devices": 2}, mood=False, environment={**shared, "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+
+
+def stop_after(folder: Path, steps: int, pid: int, reader: Any) -> None:
+    """SIGTERM to one process once so many steps are logged."""
+    since = time.monotonic()
+    while len(reader.losses(folder)) < steps and time.monotonic() - since < 600:
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGTERM)
+
+
+def seen(folder: Path) -> list[str]:
+    """Every example that was trained on, over all processes, sorted."""
+    return sorted(key for path in folder.glob("seen-*.txt") for key in path.read_text().split())
+
+
+def messages(folder: Path) -> str:
+    path = folder / "messages.txt"
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Path:
+    """One process, the whole batch."""
+    folder = tmp_path_factory.mktemp("one")
+    assert forks.run(folder, STEPS, TRAIN, mood=False) == 0, messages(folder)
+    return folder
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, forks: Any, reader: Any, whole: Path) -> None:
+    pids = start_two(forks, tmp_path)
+    assert [forks.status(pid) for pid in pids] == [0, 0], messages(tmp_path)
+    one = [float(loss) for _, loss in reader.losses(whole)]
+    two = [float(loss) for _, loss in reader.losses(tmp_path)]
+    assert len(two) == sum(STEPS)
+    assert two[0] == pytest.approx(one[0], rel=1e-6)
+    assert two == pytest.approx(one, rel=1e-5)
+    assert seen(tmp_path) == seen(whole)
+    assert len(list((tmp_path / "checkpoints").glob("*.pt"))) == 2
+
+
+def test_a_run_goes_from_two_processes_to_one_and_back(tmp_path: Path, forks: Any, reader: Any, whole: Path) -> None:
+    pids = start_two(forks, tmp_path)
+    stop_after(tmp_path, 3, pids[1], reader)  # one of them alone is told
+    assert [forks.status(pid) for pid in pids] == [143, 143], messages(tmp_path)
+    first = reader.step(tmp_path)
+    assert 3 <= first < 12
+
+    pid = forks.start(tmp_path, STEPS, TRAIN, mood=False)
+    stop_after(tmp_path, first + 3, pid, reader)
+    assert forks.status(pid) == 143, messages(tmp_path)
+    assert first + 3 <= reader.step(tmp_path) < sum(STEPS)
+
+    assert [forks.status(pid) for pid in start_two(forks, tmp_path)] == [0, 0], messages(tmp_path)
+    one = [float(loss) for _, loss in reader.losses(whole)]
+    assert [float(loss) for _, loss in reader.losses(tmp_path)] == pytest.approx(one, rel=1e-5)
+    assert seen(tmp_path) == seen(whole)

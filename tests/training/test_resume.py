@@ -1,0 +1,339 @@
+"""Runs that stop anywhere and go on are those that nobody stopped, bit for bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sigma_framework.errors import RunError, RunInterrupted
+from sigma_framework.progress import Silent
+from sigma_framework.training import durable_file, lightning_module
+from sigma_framework.training.average import RunningAverage
+from sigma_framework.training.position import seed_ambient
+from sigma_framework.training.run import run_training
+from sigma_framework.training.training_run import TrainingRun
+
+STEPS = (5, 20)
+ADAMW = {"batch_size": 2, "checkpoint_every": 100}
+PRODIGY = {**ADAMW, "optimizer": {"type": "prodigy", "d0": 1e-4}}
+
+
+def trainings() -> ModuleType:
+    """The module of small trainings, in this process."""
+    path = Path(__file__).with_name("warm_process.py")
+    if (made := sys.modules.get(path.stem)) is None:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        made = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+    return made
+
+
+def training(folder: Path, train: dict[str, Any], steps: tuple[int, ...] = STEPS) -> TrainingRun:
+    made: TrainingRun = trainings().training({"folder": str(folder), "steps": steps, "train": train})
+    return made
+
+
+class StopAfter(Silent):
+    """Sends a signal to this process when so many steps are done, and keeps what people are told."""
+
+    def __init__(self, step: int = -1, number: int = signal.SIGTERM) -> None:
+        self.left, self.number = step, number
+        self.notes: list[str] = []
+
+    def advance(self, steps: int = 1, facts: str = "") -> None:
+        self.left -= steps
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "adamw": (ADAMW, (3, 4, 5, 6)),
+    "prodigy": (PRODIGY, (3, 5)),
+    "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4,)),
+    "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
+    "bf16": ({**PRODIGY, "precision": "bf16"}, (4,)),
+    "muon": ({**ADAMW, "optimizer": {"type": "muon", "lr": 1e-2}}, (5,)),
+    "average": ({**ADAMW, "ema_decay": 0.9}, (4,)),
+    "token budget": ({**ADAMW, "tokens_per_batch": 200}, (4,)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, reader: Any, case: str) -> None:
+    train, stops = CASES[case]
+    run_training(training(tmp_path / "whole", train), Silent())
+    for stop in stops:
+        folder = tmp_path / f"stopped-{stop}"
+        with pytest.raises(RunInterrupted):
+            run_training(training(folder, train), StopAfter(stop))
+        assert reader.step(folder) == stop
+        run_training(training(folder, train), Silent())
+        assert reader.same_weights(tmp_path / "whole", folder)
+        assert reader.losses(tmp_path / "whole") == reader.losses(folder)
+        assert adapter(tmp_path / "whole") == adapter(folder)
+
+
+def adapter(folder: Path) -> dict[str, bytes]:
+    """The result's tensors, bit for bit; the order of a file's metadata is not fixed."""
+    (path,) = (folder / "adapter").iterdir()
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
+def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, reader: Any) -> None:
+    for name, decay in (("last", None), ("average", 0.9)):
+        run_training(training(tmp_path / name, {**ADAMW, "ema_decay": decay}, (3,)), Silent())
+    assert reader.same_weights(tmp_path / "last", tmp_path / "average")
+    assert adapter(tmp_path / "last") != adapter(tmp_path / "average")
+
+
+def test_an_average_follows_its_formula() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    average = RunningAverage({"w": weight}, 0.25, {})
+    with torch.no_grad():
+        weight.fill_(1.0)
+    average.update(1)  # m = 2 / 11
+    average.update(1000)  # m = 0.25
+    with average.in_place():
+        assert weight.tolist() == pytest.approx([1 - 0.25 * 2 / 11] * 2)
+    assert weight.tolist() == [1.0, 1.0]
+
+
+def test_leaving_out_the_generators_of_layers_would_be_noticed(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative of the test above: what layers draw by themselves must follow from the position too."""
+    monkeypatch.setattr(lightning_module, "seed_ambient", lambda *_: None)
+    seed_ambient(0, 0, 0, 0)
+    run_training(training(tmp_path / "whole", ADAMW), Silent())
+    seed_ambient(0, 0, 0, 0)
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path / "parts", ADAMW), StopAfter(4))
+    seed_ambient(0, 0, 0, 0)
+    run_training(training(tmp_path / "parts", ADAMW), Silent())
+    whole, parts = reader.losses(tmp_path / "whole"), reader.losses(tmp_path / "parts")
+    assert whole[:4] == parts[:4]
+    assert sum(one != other for one, other in zip(whole[4:], parts[4:], strict=True)) > 15
+
+
+def test_parts_of_a_step_give_its_gradient(tmp_path: Path, reader: Any) -> None:
+    """Without mood: what layers draw by themselves differs between one part and two."""
+    for name, parts in (("whole", 1), ("parts", 2)):
+        job = {"folder": str(tmp_path / name), "steps": (6,), "mood": False}
+        run_training(trainings().training({**job, "train": {**ADAMW, "batch_size": 4, "accumulate": parts}}), Silent())
+    whole, parts = (reader.losses(tmp_path / name) for name in ("whole", "parts"))
+    assert [step for step, _ in parts] == list(range(1, 7))
+    assert [float(loss) for _, loss in parts] == pytest.approx([float(loss) for _, loss in whole], rel=1e-5)
+
+
+# Where a signal arrives. Each sends it to this process once, from inside.
+
+
+def once(number: int) -> Callable[[], None]:
+    sent: list[int] = []
+
+    def send() -> None:
+        if not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    return send
+
+
+def during_a_step(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    _in_the_loss(run, lambda calls: torch.is_grad_enabled() and calls == 7, once(number))
+
+
+def during_validation(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    _in_the_loss(run, lambda calls: not torch.is_grad_enabled() and calls > 5, once(number))
+
+
+def _in_the_loss(run: TrainingRun, when: Callable[[int], bool], send: Callable[[], None]) -> None:
+    plain, calls = run.objective.loss, []
+
+    def loss(examples: Any, generators: Any) -> torch.Tensor:
+        calls.append(len(examples))
+        losses: torch.Tensor = plain(examples, generators)
+        if when(len(calls)):
+            send()
+        return losses
+
+    run.objective.loss = loss  # type: ignore[method-assign]
+
+
+def during_a_save(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    plain, send = os.fsync, once(number)
+
+    def fsync(descriptor: int) -> None:
+        send()
+        plain(descriptor)
+
+    monkeypatch.setattr(durable_file.os, "fsync", fsync)
+
+
+def while_waiting_for_data(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The fourth step's data never come."""
+    source, asked = run.sources["toy"], []
+    plain = type(source).__getitem__
+
+    def wait(self: Any, index: int) -> Any:
+        asked.append(index)
+        if len(asked) == 2 + 2 * 3 + 1:  # two of validation, two a step
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        return plain(self, index)
+
+    monkeypatch.setattr(type(source), "__getitem__", wait)
+
+
+PLACES = [during_a_step, during_validation, during_a_save, while_waiting_for_data]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_training(training(folder, {**ADAMW, "checkpoint_every": 3}), Silent())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [*((place, signal.SIGTERM) for place in PLACES), (during_a_step, signal.SIGINT), (during_a_step, signal.SIGUSR1)],
+)
+def test_a_signal_anywhere_saves_and_says_how_to_go_on(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, place: Any, number: int
+) -> None:
+    train = {**ADAMW, "checkpoint_every": 3}
+    run = training(tmp_path, train)
+    began = time.monotonic()
+    with monkeypatch.context() as patch:
+        place(run, patch, number)
+        with pytest.raises(RunInterrupted, match="the state is saved; go on with: sigma-run again") as caught:
+            run_training(run, Silent())
+    assert caught.value.exit_code == 128 + number
+    assert time.monotonic() - began < 45
+    assert 0 < reader.step(tmp_path) == reader.losses(tmp_path)[-1][0] < sum(STEPS)
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert reader.losses(undisturbed) == reader.losses(tmp_path)
+
+
+def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
+    asked = tmp_path / "asked"
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "scontrol"
+    command.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with pytest.raises(RunInterrupted, match="job 4711 is requeued"):
+        run_training(training(tmp_path / "run", ADAMW), StopAfter(2, signal.SIGUSR1))
+    assert asked.read_text() == "requeue 4711\n"
+    assert reader.step(tmp_path / "run") == 2
+
+
+class Poisoned:
+    """Makes the loss, or only the gradient, of chosen steps unfit."""
+
+    def __init__(self, run: TrainingRun, steps: set[int], factor: float, *, gradient_only: bool = False) -> None:
+        self.plain, self.steps, self.calls = run.objective.loss, steps, 0
+        self.factor, self.gradient_only = factor, gradient_only
+        run.objective.loss = self  # type: ignore[method-assign,assignment]
+
+    def __call__(self, examples: Any, generators: Any) -> torch.Tensor:
+        losses: torch.Tensor = self.plain(examples, generators)
+        if not torch.is_grad_enabled():
+            return losses
+        self.calls += 1
+        if self.calls not in self.steps:
+            return losses
+        if self.gradient_only:
+            losses.register_hook(lambda gradient: gradient * float("inf"))
+            return losses
+        return losses * self.factor
+
+
+@pytest.mark.parametrize(("factor", "gradient_only"), [(float("nan"), False), (float("inf"), False), (1.0, True)])
+def test_a_step_that_is_not_finite_updates_nothing(
+    tmp_path: Path, reader: Any, factor: float, gradient_only: bool
+) -> None:
+    progress = StopAfter(4)
+    run = training(tmp_path / "poisoned", ADAMW)
+    Poisoned(run, {4}, factor, gradient_only=gradient_only)
+    with pytest.raises(RunInterrupted):
+        run_training(run, progress)
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path / "before", ADAMW), StopAfter(3))
+    assert reader.step(tmp_path / "poisoned") == 4
+    assert reader.same_weights(tmp_path / "before", tmp_path / "poisoned")
+    keys = (tmp_path / "poisoned" / "seen-0.txt").read_text().splitlines()[3].replace(" ", ", ")
+    (told,) = [note for note in progress.notes if note.startswith("step 4: ")]
+    assert f" on {keys}; nothing was updated" in told
+
+
+def test_too_many_bad_steps_end_the_run(tmp_path: Path) -> None:
+    run = training(tmp_path, {**ADAMW, "max_bad_steps": 2})
+    Poisoned(run, {3, 6, 8}, float("nan"))
+    with pytest.raises(RunError, match=r"step 8: the loss is nan on toy-.*train.max_bad_steps is 2"):
+        run_training(run, Silent())
+
+
+def test_a_spike_is_named_and_not_mistaken(tmp_path: Path) -> None:
+    progress = StopAfter()
+    run = training(tmp_path, ADAMW, (30,))
+    Poisoned(run, {25}, 1000.0)
+    run_training(run, progress)
+    keys = (tmp_path / "seen-0.txt").read_text().splitlines()[24].replace(" ", ", ")
+    (told,) = [note for note in progress.notes if "lately" in note]
+    assert told.startswith("step 25: the loss is ")
+    assert told.endswith(f" on {keys}")
+
+
+def test_a_step_looks_at_the_device_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the update is decided, and nowhere else in the module and what watches it."""
+    run = training(tmp_path, {**ADAMW, "gradient_clip": 0.5}, (6,))
+    looks: list[str] = []
+    weight = torch.zeros(4, requires_grad=True)
+    monkeypatch.setattr(run.objective, "trainable_parameters", lambda: {"w": weight})
+    monkeypatch.setattr(run.objective, "modules", lambda: [torch.nn.ParameterList([weight])])
+
+    def loss(examples: Any, generators: Any) -> torch.Tensor:
+        return ((weight - 1) ** 2).mean().expand(len(examples))
+
+    monkeypatch.setattr(run.objective, "loss", loss)
+    monkeypatch.setattr(run.objective, "save", lambda folder: None)
+    monkeypatch.setattr(run.objective, "pictures", lambda examples, seed: [[examples[0].target]])
+
+    class Counting(Silent):
+        def advance(self, steps: int = 1, facts: str = "") -> None:
+            looks.append("step")
+
+    for name in ("item", "tolist", "cpu", "numpy", "__float__", "__bool__", "__int__"):
+        plain = getattr(torch.Tensor, name)
+
+        def look(self: torch.Tensor, *arguments: Any, _plain: Any = plain, _name: str = name) -> Any:
+            if sys._getframe(1).f_globals["__name__"].startswith("sigma_framework."):
+                looks.append(_name)
+            return _plain(self, *arguments)
+
+        monkeypatch.setattr(torch.Tensor, name, look)
+    run_training(run, Counting())
+    text = " ".join(looks)
+    assert text.count("step") == 6
+    between = text.split("step")[1:5]  # whole steps without a stage's begin or end
+    assert [part.split() for part in between] == [["tolist"]] * 4
