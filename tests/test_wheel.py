@@ -77,14 +77,13 @@ def test_every_module_is_inside(names: list[PurePosixPath]) -> None:
 
 
 def test_weights_are_inside_and_light(wheel: Path, names: list[PurePosixPath]) -> None:
-    pocket = REPOSITORY / "plugins" / "backbones" / "sigma_backbones" / "pocket"
+    plugins = REPOSITORY / "plugins"
     inside = {name for name in names if name.suffix == ".safetensors"}
-    here = {
-        PurePosixPath("sigma_backbones/pocket", p.relative_to(pocket).as_posix()) for p in pocket.rglob("*.safetensors")
-    }
+    here = {PurePosixPath(*path.relative_to(plugins).parts[1:]) for path in plugins.glob("*/sigma_*/**/*.safetensors")}
     assert inside == here, "weights of the checkout are missing from the wheel; does .gitignore hide them?"
-    parts = {name.parts[2] for name in inside}
+    parts = {name.parts[2] for name in inside if name.parts[:2] == ("sigma_backbones", "pocket")}
     assert {"transformer", "vae", "text_encoder", "text_encoder_2", "adapter"} <= parts
+    assert PurePosixPath("sigma_metrics/judge/weights/judge.safetensors") in inside
     assert wheel.stat().st_size < LARGEST_WHEEL
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_framework import WeightsError
@@ -22,6 +23,7 @@ def answer(backbone: FluxKontextBackbone, width: int = 32) -> torch.Tensor:
 def test_an_attention_is_used_and_changes_nothing(make_backbone: MakeBackbone) -> None:
     backbone = make_backbone(attention="_native_math")
     processors = backbone.transformer.attn_processors.values()
+    assert str(_AttentionBackendRegistry.get_active_backend()[0]) == "AttentionBackendName.NATIVE", "others keep theirs"
     assert {str(processor._attention_backend) for processor in processors} == {"AttentionBackendName._NATIVE_MATH"}
     assert torch.allclose(answer(backbone), answer(make_backbone()), atol=1e-5)
 

@@ -25,7 +25,7 @@ def use_kernels(transformer: Any, config: FluxKontextConfig) -> None:
 
 
 def _use_attention(transformer: Any, name: str) -> None:
-    from diffusers.models.attention_dispatch import AttentionBackendName
+    from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 
     known = sorted(backend.value for backend in AttentionBackendName)
     if name not in known:
@@ -33,7 +33,8 @@ def _use_attention(transformer: Any, name: str) -> None:
             f"backbone.attention: found {name}, expected a backend of diffusers; {_nearest(name, known)}"
         )
     try:
-        transformer.set_attention_backend(name)
+        with attention_backend(AttentionBackendName.NATIVE):  # it also changes the process's default; this puts it back
+            transformer.set_attention_backend(name)
     except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:
         raise WeightsError(
             f"backbone.attention: {name} cannot be used here ({error}); install what it needs, or write null"
