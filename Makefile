@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RECIPE ?= recipes/curriculum.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint format bench clean
+.PHONY: help run test soak coverage lint format bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: $(INSTALLED) ## train the three-stage curriculum on the embedded model (REC
 # One torch thread per worker: two workers on two cores beat two threads in one.
 test: $(INSTALLED) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet
+
+soak: $(INSTALLED) ## the tests that repeat faults, with all their repetitions
+	SIGMA_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet
 
 coverage: $(INSTALLED) ## all tests, with the lines of the core that no test runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet --cov --cov-report=term

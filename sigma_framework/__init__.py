@@ -30,6 +30,7 @@ from sigma_framework.protocols import (
     Sampler,
 )
 from sigma_framework.scene import Scene, Subject
+from sigma_framework.shards.reader import ShardSet
 from sigma_framework.specs import (
     AnnotatorSpec,
     BackboneSpec,
@@ -96,6 +97,7 @@ __all__ = [
     "SamplerSpec",
     "Scene",
     "SceneError",
+    "ShardSet",
     "SigmaError",
     "Subject",
     "SubjectAnnotation",

@@ -1,32 +1,22 @@
-"""Makes a data set: records from a source, through annotators, into tar shards with one fixed set of members.
-
-Members per sample: ``KEY.target.png``, ``KEY.identities.png`` (stacked along the height, like ``I^S``),
-``KEY.masks.png`` (1-bit, stacked the same way), ``KEY.depth.png`` (16-bit millimetres, 0 where unknown) and
-``KEY.json``. The manifest with sizes and SHA-256 per member is written last; a folder without it is unfinished.
-"""
+"""Makes a data set: records from a source, through annotators, into SIGMA-SET shards."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sigma_framework.errors import DataError
 from sigma_framework.progress import Progress
 from sigma_framework.protocols import Annotator, DataSource
+from sigma_framework.shards import Encoding, ShardEntry, encode_record, plain_box, write_manifest, write_shard
 from sigma_framework.types import Example
 
-FORMAT_VERSION = 1
 SAMPLES_PER_SHARD = 256
-_MILLIMETRES = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +44,13 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     progress.begin("records", work.count)
-    members: dict[str, dict[str, Any]] = {}
-    kept = _write_shards(_records(work, progress), shards, members)
+    entries = _write_shards(_records(work, progress), shards)
     progress.finish()
+    kept = sum(entry.samples for entry in entries)
     if kept == 0:
         raise DataError(f"the annotators {', '.join(work.annotators)} left none of {work.count} records")
-    manifest = {"version": FORMAT_VERSION, "read": work.count, "samples": kept, "members": members}
-    (shards / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return {"read": work.count, "kept": kept, "shards": -(-kept // SAMPLES_PER_SHARD)}
+    write_manifest(shards, entries, {"read": work.count})
+    return {"read": work.count, "kept": kept, "shards": len(entries)}
 
 
 def record_of(example: Example) -> dict[str, Any]:
@@ -74,7 +63,7 @@ def record_of(example: Example) -> dict[str, Any]:
         "masks": np.stack([subject.mask for subject in example.subjects]),
         "depth": None if any(depth is None for depth in depths) else _merged(example),
         "boxes_xyxy": [list(subject.box2d) for subject in example.subjects],
-        "boxes_3d": [_plain_box(subject.box3d) for subject in example.subjects],
+        "boxes_3d": [None if subject.box3d is None else plain_box(subject.box3d) for subject in example.subjects],
         "camera": {name: getattr(example.subjects[0].camera, name) for name in ("fx", "fy", "cx", "cy")},
         "captions": [subject.caption for subject in example.subjects],
         "prompt_full": example.prompt_full,
@@ -91,55 +80,13 @@ def _records(work: Build, progress: Progress) -> Iterator[Mapping[str, Any]]:
         progress.advance()
 
 
-def _write_shards(records: Iterator[Mapping[str, Any]], folder: Path, members: dict[str, dict[str, Any]]) -> int:
-    count = 0
-    shard: tarfile.TarFile | None = None
-    try:
-        for record in records:
-            if count % SAMPLES_PER_SHARD == 0:
-                if shard is not None:
-                    shard.close()
-                shard = tarfile.open(folder / f"{count // SAMPLES_PER_SHARD:05d}.tar", "w")  # noqa: SIM115  closed below
-            assert shard is not None
-            for name, data in _encoded(record, f"{count:08d}").items():
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                shard.addfile(info, io.BytesIO(data))
-                members[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            count += 1
-    finally:
-        if shard is not None:
-            shard.close()
-    return count
-
-
-def _encoded(record: Mapping[str, Any], key: str) -> dict[str, bytes]:
-    """The five members of one sample; equal records give equal bytes."""
-    masks = np.concatenate(list(record["masks"]), axis=0)
-    depth = record.get("depth")
-    millimetres = np.zeros(record["target"].shape[:2], np.uint16)
-    if depth is not None:
-        millimetres = np.clip(np.rint(depth * _MILLIMETRES), 0, 65535).astype(np.uint16)
-    plain = {name: value for name, value in record.items() if name not in ("target", "identities", "masks", "depth")}
-    facts = {
-        "version": FORMAT_VERSION,
-        "subjects": len(record["captions"]),
-        "masks": "visible",
-        "has_depth": depth is not None,
-    }
-    return {
-        f"{key}.target.png": _png(Image.fromarray(record["target"])),
-        f"{key}.identities.png": _png(Image.fromarray(np.concatenate(record["identities"], axis=0))),
-        f"{key}.masks.png": _png(Image.fromarray(masks).convert("1", dither=Image.Dither.NONE)),
-        f"{key}.depth.png": _png(Image.fromarray(millimetres)),
-        f"{key}.json": json.dumps({**facts, **plain}, sort_keys=True).encode(),
-    }
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+def _write_shards(records: Iterator[Mapping[str, Any]], folder: Path) -> list[ShardEntry]:
+    entries: list[ShardEntry] = []
+    while batch := list(islice(records, SAMPLES_PER_SHARD)):
+        first = len(entries) * SAMPLES_PER_SHARD
+        samples = [encode_record(record, f"{first + at:08d}", Encoding()) for at, record in enumerate(batch)]
+        entries.append(write_shard(folder, f"{len(entries):05d}.tar", samples))
+    return entries
 
 
 def _merged(example: Example) -> Any:
@@ -149,7 +96,3 @@ def _merged(example: Example) -> Any:
         if subject.depth is not None:
             depth[subject.mask] = subject.depth[subject.mask]
     return depth
-
-
-def _plain_box(box: Any) -> Any:
-    return None if box is None else {name: list(getattr(box, name)) for name in ("center", "size", "rotation")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sigma_datasources.sigma_set.config import SigmaSetConfig
 from sigma_datasources.toybox.config import MOST_SUBJECTS, ToyboxConfig
 from sigma_framework import DataSourceSpec, hookimpl
 
@@ -20,4 +21,12 @@ def sigma_register_datasources() -> Iterable[DataSourceSpec]:
         summary="textured solids on a ground plane, rendered on the fly with exact annotations",
         min_subjects=1,
         max_subjects=MOST_SUBJECTS,
+    )
+    yield DataSourceSpec(
+        name="sigma_set",
+        config=SigmaSetConfig,
+        factory="sigma_datasources.sigma_set.source:SigmaSetSource",
+        summary="SIGMA-SET tar shards, local or behind an address; every member is checked by its hash",
+        min_subjects=1,
+        max_subjects=25,
     )
