@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sigma_framework.conditioning.augment import dilate_mask, draw_dilation, jitter_box
+from sigma_framework.conditioning.identity_image import square_on_white
 from sigma_framework.errors import (
     DataError,
     PluginError,
@@ -108,6 +109,7 @@ __all__ = [
     "draw_dilation",
     "hookimpl",
     "jitter_box",
+    "square_on_white",
 ]
 
 

@@ -68,6 +68,7 @@ def record_of(example: Example) -> dict[str, Any]:
         "captions": [subject.caption for subject in example.subjects],
         "prompt_full": example.prompt_full,
         "prompt_background": example.prompt_background,
+        "per_subject": ["identities", "boxes_3d"],
     }
 
 

@@ -27,6 +27,9 @@ from sigma_samplers.plugin import sigma_register_samplers
 TESTED_ELSEWHERE = {
     "subject_filter": "tests/plugins/annotators/test_subject_filter.py",
     "flux_kontext": "tests/plugins/backbones",
+    "sigma_set": "tests/plugins/datasources/sigma_set",
+    "any_insertion": "tests/plugins/datasources/any_insertion",
+    "musar_gen": "tests/plugins/datasources/musar_gen",
 }
 """Components that need a folder, records or weights of their own; their tests inherit the kit, too."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sigma_datasources.any_insertion.config import AnyInsertionConfig
+from sigma_datasources.musar_gen.config import MusarGenConfig
 from sigma_datasources.sigma_set.config import SigmaSetConfig
 from sigma_datasources.toybox.config import MOST_SUBJECTS, ToyboxConfig
 from sigma_framework import DataSourceSpec, hookimpl
@@ -29,4 +31,22 @@ def sigma_register_datasources() -> Iterable[DataSourceSpec]:
         summary="SIGMA-SET tar shards, local or behind an address; every member is checked by its hash",
         min_subjects=1,
         max_subjects=25,
+    )
+    yield DataSourceSpec(
+        name="any_insertion",
+        config=AnyInsertionConfig,
+        factory="sigma_datasources.any_insertion.source:AnyInsertionSource",
+        summary="AnyInsertion, as Parquet or as the converted folder: one subject with its reference and masks",
+        extra="data",
+        min_subjects=1,
+        max_subjects=1,
+    )
+    yield DataSourceSpec(
+        name="musar_gen",
+        config=MusarGenConfig,
+        factory="sigma_datasources.musar_gen.source:MusarGenSource",
+        summary="MUSAR-Gen, as Parquet: two subjects without masks; to be annotated before training",
+        extra="data",
+        min_subjects=2,
+        max_subjects=2,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sigma_datasources.replacement import check_max_bad
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaSetConfig:
@@ -21,5 +23,4 @@ class SigmaSetConfig:
     def __post_init__(self) -> None:
         if not self.path.strip():
             raise ValueError("path: empty, expected the folder of the shards")
-        if not 0 <= self.max_bad <= 1:
-            raise ValueError(f"max_bad: found {self.max_bad}, expected a number from 0 to 1")
+        check_max_bad(self.max_bad)

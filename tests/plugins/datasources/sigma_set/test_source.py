@@ -56,7 +56,7 @@ def test_a_damaged_sample_is_replaced_by_the_next_of_its_shape(folder: Path, tmp
     assert source[4].key == SigmaSetSource(config)[4].key, "whatever was read before"
     assert list(source.bad) == [4]
     row = json.loads(quarantine.read_text().splitlines()[0])
-    assert (row["index"], row["sample"]) == (4, "00000.tar/00000004")
+    assert (row["index"], row["example"]) == (4, "00000.tar/00000004")
     assert "hash differs" in row["error"]
 
 
@@ -72,7 +72,7 @@ def test_too_many_damaged_samples_stop_with_the_list(folder: Path, limit: float,
     source = SigmaSetSource(SigmaSetConfig(path=str(folder), max_bad=limit))
     source[1]
     if stops:
-        with pytest.raises(DataError, match=r"2 of 12 samples damaged \(17 %\), limit 16 %") as caught:
+        with pytest.raises(DataError, match=r"2 of 12 examples damaged \(17 %\), limit 16 %") as caught:
             source[6]
         assert "00000.tar/00000001" in str(caught.value)
         assert "00001.tar/00000006" in str(caught.value)
