@@ -11,7 +11,7 @@ from sigma_framework.specs import AnnotatorSpec, DataSourceSpec
 
 _BACKBONE_TASKS = frozenset({"train", "generate", "insert", "evaluate", "sweep", "inspect"})
 _SAMPLER_TASKS = frozenset({"generate", "insert", "evaluate", "sweep", "inspect"})
-_SOURCE_TASKS = frozenset({"train", "evaluate", "sweep", "build"})
+_SOURCE_TASKS = frozenset({"train", "evaluate", "sweep"})
 
 
 def disagreements(recipe: Recipe, host: PluginHost) -> list[Problem]:
