@@ -120,7 +120,8 @@ def _optimizer(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
 
 def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
     block = recipe.evaluate
-    if block.source is not None:
+    # A build may give the shared `source` another meaning, e.g. that of a folder to which its data source refers.
+    if block.source is not None and recipe.task != "build":
         yield from _unknown_names("evaluate.source", (block.source,), recipe.datasources, "datasources")
     if block.control is not None and block.control not in recipe.granularities:
         yield from _control_problem(recipe, host, "evaluate.control", block.control)
