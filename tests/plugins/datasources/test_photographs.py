@@ -75,7 +75,7 @@ def test_the_annotate_recipe_makes_shards_of_a_folder(tmp_path: Path) -> None:
     sample = shards.sample(0)
     rows, columns = np.mgrid[:48, :48] + 0.5
     truth = (rows - 24) ** 2 + (columns - 24) ** 2 < (18 * 48 / 60) ** 2
-    assert (sample.masks[0] & truth).sum() / (sample.masks[0] | truth).sum() > 0.9
+    assert (sample.masks[0] & truth).sum() / (sample.masks[0] | truth).sum() > 0.85  # of 48 pixels, through JPEG
     assert sample.document.prompts.full == "a photograph of a duck toy"
     assert sample.identities[0].shape == (32, 32, 3)
     assert (sample.identities[0][0] > 250).all()
