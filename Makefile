@@ -24,8 +24,8 @@ run: $(INSTALLED) ## train the three-stage curriculum on the embedded model (REC
 test: $(INSTALLED) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet
 
-soak: $(INSTALLED) ## a small training killed 200 times
-	SIGMA_KILLS=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet tests/training/test_kills.py
+soak: $(INSTALLED) ## the tests that repeat faults, with all their repetitions
+	SIGMA_SOAK=1 SIGMA_KILLS=200 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet
 
 coverage: $(INSTALLED) ## all tests, with the lines of the core that no test runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet --cov --cov-report=term

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sigma_framework.conditioning.augment import dilate_mask, draw_dilation, jitter_box
+from sigma_framework.conditioning.identity_image import square_on_white
 from sigma_framework.errors import (
     DataError,
     PluginError,
@@ -31,6 +32,7 @@ from sigma_framework.protocols import (
     Sampler,
 )
 from sigma_framework.scene import Scene, Subject
+from sigma_framework.shards.reader import ShardSet
 from sigma_framework.specs import (
     AnnotatorSpec,
     BackboneSpec,
@@ -98,6 +100,7 @@ __all__ = [
     "SamplerSpec",
     "Scene",
     "SceneError",
+    "ShardSet",
     "SigmaError",
     "Subject",
     "SubjectAnnotation",
@@ -108,6 +111,7 @@ __all__ = [
     "draw_dilation",
     "hookimpl",
     "jitter_box",
+    "square_on_white",
 ]
 
 

@@ -33,12 +33,12 @@ _HELP = "Run a recipe's task; the same command again resumes it."
 
 def run_main() -> None:
     """Entry point of ``sigma-run``."""
-    sys.exit(_guarded(run_app, "sigma-run", sys.argv[1:]))
+    sys.exit(guarded(run_app, "sigma-run", sys.argv[1:]))
 
 
 def export_main() -> None:
     """Entry point of ``sigma-export``."""
-    sys.exit(_guarded(export_app, "sigma-export", sys.argv[1:]))
+    sys.exit(guarded(export_app, "sigma-export", sys.argv[1:]))
 
 
 def _complete_recipe(incomplete: str) -> list[str]:
@@ -211,7 +211,7 @@ class _Output:
             typer.echo(text())
 
 
-def _guarded(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
+def guarded(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     """Runs a command line and turns whatever happens into an exit code and at most a few lines on standard error."""
     debug = "--debug" in arguments
     with _terminable():

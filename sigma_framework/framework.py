@@ -16,13 +16,13 @@ from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.recipe import LoadedRecipe, Recipe, check_recipe, disabled_plugins, load_variant
 from sigma_framework.recipe.build import (
-    build_annotators,
     build_backbone,
     build_control,
     build_datasources,
     build_metrics,
     build_named_control,
     control_specs,
+    plan_annotators,
 )
 from sigma_framework.recipe.explain import explain
 from sigma_framework.recipe.recall import load_recalled
@@ -227,19 +227,32 @@ class Framework:
         return run_inspection(work, self.run_folder, self.progress)
 
     def build(self) -> Mapping[str, int]:
-        """Makes a data set in the run folder's ``shards/``; returns counts."""
-        from sigma_framework.dataset_build import Build, run_build
+        """Makes a data set in the run folder's ``shards/``, going on where it was stopped; returns counts."""
+        from sigma_framework.dataset_build import Build, Stage, run_build
+        from sigma_framework.run_folder import held
+        from sigma_framework.shards import Encoding
 
-        recipe = self.recipe
-        source = recipe.build.source or next(iter(recipe.datasources))
+        recipe, block = self.recipe, self.recipe.build
+        name = block.source or next(iter(recipe.datasources), None)
+        source = recipe.datasources[name] if name is not None else None
         work = Build(
-            source=build_datasources(recipe, self.host)[source],
-            annotators=build_annotators(recipe, self.host),
-            count=recipe.build.count,
+            source=None if source is None else self.host.make(source.component, source.config),
+            stages=[
+                Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, self.host)
+            ],
+            count=block.count,
             seed=recipe.run.seed,
+            batch=block.batch,
+            workers=block.workers,
+            engine=block.engine,
+            per_shard=block.per_shard,
+            encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
         )
         self.write_record()
-        return run_build(work, self.run_folder, self.progress)
+        if block.engine == "array":  # several jobs share the folder
+            return run_build(work, self.run_folder, self.progress)
+        with held(self.run_folder):
+            return run_build(work, self.run_folder, self.progress)
 
     def run(self, fresh: bool = False, allow: Sequence[str] = ()) -> list[str]:
         """Runs the recipe's task in its run folder; returns lines that say what was made and where."""

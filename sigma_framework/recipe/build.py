@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sigma_framework.plugin_host import PluginHost, build_with
@@ -46,10 +48,21 @@ def build_metrics(recipe: Recipe, host: PluginHost) -> dict[str, Metric]:
 
 
 def build_annotators(recipe: Recipe, host: PluginHost) -> dict[str, Annotator]:
-    """The stages of data making in the order of ``build.stages``."""
+    """The stages of data making in the order of ``build.stages``, built here and now."""
+    return {name: make() for name, make, _ in plan_annotators(recipe, host)}
+
+
+def plan_annotators(recipe: Recipe, host: PluginHost) -> list[tuple[str, Callable[[], Annotator], Mapping[str, Any]]]:
+    """(name, how to build it, its type, options and version) of each stage; can be pickled, so that workers build."""
     order = recipe.build.stages if recipe.build.stages is not None else tuple(recipe.annotators)
-    blocks = {name: recipe.annotators[name] for name in order}
-    return {name: host.make(block.component, block.config) for name, block in blocks.items()}
+    planned: list[tuple[str, Callable[[], Annotator], Mapping[str, Any]]] = []
+    for name in order:
+        block = recipe.annotators[name]
+        component = block.component
+        make = partial(build_with, component.spec.load_factory, component, block.config)
+        version = {"provider": component.provider.distribution, "version": component.provider.version}
+        planned.append((name, make, {**recipe.resolved["annotators"][name], **version}))
+    return planned
 
 
 def control_specs(recipe: Recipe, host: PluginHost) -> dict[str, ControlSpec]:

@@ -11,7 +11,7 @@ from sigma_framework.specs import AnnotatorSpec, DataSourceSpec
 
 _BACKBONE_TASKS = frozenset({"train", "generate", "insert", "evaluate", "sweep", "inspect"})
 _SAMPLER_TASKS = frozenset({"generate", "insert", "evaluate", "sweep", "inspect"})
-_SOURCE_TASKS = frozenset({"train", "evaluate", "sweep", "build"})
+_SOURCE_TASKS = frozenset({"train", "evaluate", "sweep"})
 
 
 def disagreements(recipe: Recipe, host: PluginHost) -> list[Problem]:
@@ -124,7 +124,8 @@ def _optimizer(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
 
 def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
     block = recipe.evaluate
-    if block.source is not None:
+    # A build may give the shared `source` another meaning, e.g. that of a folder to which its data source refers.
+    if block.source is not None and recipe.task != "build":
         yield from _unknown_names("evaluate.source", (block.source,), recipe.datasources, "datasources")
     yield from _unknown_names("evaluate.also", block.also, recipe.datasources, "datasources")
     if block.control is not None and block.control not in recipe.granularities:

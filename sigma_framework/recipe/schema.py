@@ -258,11 +258,25 @@ class BuildBlock:
     """``build:`` making a data set (section 3.1)."""
 
     count: Count = 8
-    """Records to make."""
+    """Records to start with; stages may leave fewer."""
     source: str | None = None
-    """Name of the block under ``datasources`` that gives the records to start from; null is the first."""
+    """Name of the block under ``datasources`` that gives the records; null is the first, if there is one."""
     stages: tuple[str, ...] | None = None
     """Names of blocks under ``annotators``, in order; null is all of them as written."""
+    engine: Literal["local", "array", "ray"] = "local"
+    """Processes of this machine; this job's share of a job array; or Ray Data (extra ``ray``)."""
+    workers: Whole = 0
+    """Worker processes (or Ray actors); 0 works in this process."""
+    batch: Count = 1
+    """Records that go through a stage together, and that are lost when the machine dies."""
+    per_shard: Count = 256
+    """Samples in a shard."""
+    target: Literal["png", "jpg"] = "png"
+    """How targets are stored."""
+    identities: Literal["png", "jpg", "webp"] = "png"
+    """How identity images are stored; PNG keeps every value and is slow to read."""
+    quality: Annotated[int, Range(low=1, high=100)] = 95
+    """Of JPEG and WebP."""
 
 
 @dataclass(frozen=True, kw_only=True)

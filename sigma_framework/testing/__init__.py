@@ -16,6 +16,7 @@ from sigma_framework.testing.metric import MetricConformance
 from sigma_framework.testing.plugin import PluginConformance
 from sigma_framework.testing.sampler import SamplerConformance
 from sigma_framework.testing.tiny_backbone import TINY_SPEC, TinyBackbone, TinyConfig
+from sigma_framework.testing.toy_shards import toy_shards
 from sigma_framework.testing.toys import (
     ToySource,
     toy_canvas,
@@ -46,6 +47,7 @@ __all__ = [
     "toy_request",
     "toy_result",
     "toy_scene",
+    "toy_shards",
     "toy_subject",
     "toy_subjects",
 ]

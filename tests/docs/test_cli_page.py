@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 from typer.main import get_command
 
-from sigma_framework import cli
+from sigma_framework import cli, data_cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 PROGRAMS = {"sigma-run": cli.run_app, "sigma-export": cli.export_app}
+COMMANDS = {name: get_command(app) for name, app in PROGRAMS.items()}
+COMMANDS |= {f"sigma-data {name}": one for name, one in get_command(data_cli.data_app).commands.items()}  # type: ignore[attr-defined]  # a group
 
 
 def section(program: str) -> str:
@@ -22,10 +23,9 @@ def section(program: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", COMMANDS)
 def test_flags_and_page_agree(program: str) -> None:
-    app: typer.Typer = PROGRAMS[program]
-    command = get_command(app)
+    command = COMMANDS[program]
     real = {option for parameter in command.params for option in parameter.opts if option.startswith("--")} | {"--help"}
     documented = set(re.findall(r"^\| `(--[\w-]+)", section(program), re.MULTILINE))
     assert documented == real

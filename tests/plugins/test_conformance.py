@@ -26,8 +26,20 @@ from sigma_samplers.plugin import sigma_register_samplers
 
 TESTED_ELSEWHERE = {
     "subject_filter": "tests/plugins/annotators/test_subject_filter.py",
+    "photographs": "tests/plugins/datasources/test_photographs.py",
+    "plain_prompts": "tests/plugins/annotators/test_classical.py",
+    "cutout_identities": "tests/plugins/annotators/test_classical.py",
+    "template_prompts": "tests/plugins/annotators/test_classical.py",
+    "colour_segmenter": "tests/plugins/annotators/test_classical.py",
+    "box_fitter": "tests/plugins/annotators/test_classical.py",
+    "toybox_image": "tests/plugins/datasources/toybox/test_annotators.py",
+    "toybox_reposer": "tests/plugins/datasources/toybox/test_annotators.py",
+    "toybox_oracle_depth": "tests/plugins/datasources/toybox/test_annotators.py",
     "flux_kontext": "tests/plugins/backbones",
     "flux2_klein": "tests/plugins/backbones/flux2_klein",
+    "sigma_set": "tests/plugins/datasources/sigma_set",
+    "any_insertion": "tests/plugins/datasources/any_insertion",
+    "musar_gen": "tests/plugins/datasources/musar_gen",
 }
 """Components that need a folder, records or weights of their own; their tests inherit the kit, too."""
 

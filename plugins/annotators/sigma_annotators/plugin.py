@@ -1,9 +1,16 @@
-"""Registers the annotators that need no model."""
+"""Registers the annotators of this package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sigma_annotators.classical.config import (
+    BoxFitterConfig,
+    ColourSegmenterConfig,
+    CutoutIdentitiesConfig,
+    PlainPromptsConfig,
+    TemplatePromptsConfig,
+)
 from sigma_annotators.config import SubjectFilterConfig
 from sigma_framework import AnnotatorSpec, hookimpl
 
@@ -12,11 +19,52 @@ SIGMA_PLUGIN_API = 1
 
 @hookimpl
 def sigma_register_annotators() -> Iterable[AnnotatorSpec]:
-    """The filter of section A.1."""
+    """Nothing heavy is imported before a stage works."""
     yield AnnotatorSpec(
         name="subject_filter",
         config=SubjectFilterConfig,
         factory="sigma_annotators.subject_filter:SubjectFilter",
         summary="drops tiny, huge and doubled subjects, and images with too few left (section A.1)",
         reads=frozenset({"masks", "boxes_xyxy", "captions"}),
+    )
+    yield AnnotatorSpec(
+        name="template_prompts",
+        config=TemplatePromptsConfig,
+        factory="sigma_annotators.classical.template_prompts:TemplatePrompts",
+        summary="prompts and captions by a small grammar, without a model",
+        writes=frozenset({"captions", "prompt_full", "prompt_background"}),
+    )
+    yield AnnotatorSpec(
+        name="colour_segmenter",
+        config=ColourSegmenterConfig,
+        factory="sigma_annotators.classical.colour_segmenter:ColourSegmenter",
+        summary="masks of free-standing subjects by the colours their captions name, without a model",
+        extra="build",
+        reads=frozenset({"target", "captions"}),
+        writes=frozenset({"masks", "boxes_xyxy"}),
+    )
+    yield AnnotatorSpec(
+        name="box_fitter",
+        config=BoxFitterConfig,
+        factory="sigma_annotators.classical.box_fitter:BoxFitter",
+        summary="2D boxes around masks, oriented 3D boxes around their points in metric depth",
+        extra="build",
+        reads=frozenset({"masks", "depth", "camera"}),
+        writes=frozenset({"boxes_xyxy", "boxes_3d"}),
+    )
+    yield AnnotatorSpec(
+        name="plain_prompts",
+        config=PlainPromptsConfig,
+        factory="sigma_annotators.classical.completion:PlainPrompts",
+        summary="prompts from the captions for records that have none, without a model",
+        reads=frozenset({"captions"}),
+        writes=frozenset({"prompt_full", "prompt_background"}),
+    )
+    yield AnnotatorSpec(
+        name="cutout_identities",
+        config=CutoutIdentitiesConfig,
+        factory="sigma_annotators.classical.completion:CutoutIdentities",
+        summary="identity images cut out of the picture itself for records that have none",
+        reads=frozenset({"target", "masks"}),
+        writes=frozenset({"identities"}),
     )

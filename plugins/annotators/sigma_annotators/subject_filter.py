@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigma_annotators.config import SubjectFilterConfig
+from sigma_annotators.records import thinned
 from sigma_framework import DataError
 
 SUBJECT_KEYS = ("masks", "boxes_xyxy", "captions")
@@ -33,19 +34,38 @@ class SubjectFilter:
         Raises:
             DataError: a record lacks a key, or its arrays do not fit together.
         """
+        for record in self.annotate_or_reject(records, rng):
+            if "rejected" not in record:
+                yield {key: value for key, value in record.items() if key != "counts"}
+
+    def annotate_or_reject(
+        self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator
+    ) -> Iterator[Mapping[str, Any]]:
+        """As ``annotate``; a record that is dropped is given back with its reason instead."""
         for number, record in enumerate(records):
             masks, boxes = _read(record, number)
-            keep = _first_of_doubles(masks, self._sized(masks, boxes), self.config)
+            share = _box_shares(masks, boxes)
+            small, large = share < self.config.min_area_share, share > self.config.max_area_share
+            empty = ~masks.any(axis=(1, 2))
+            sized = [int(index) for index in np.flatnonzero(~(small | large | empty))]
+            keep = _first_of_doubles(masks, sized, self.config)
+            counts = {
+                "subjects too small": int(np.count_nonzero(small | empty)),
+                "subjects too large": int(np.count_nonzero(large & ~empty)),
+                "subjects found twice": len(sized) - len(keep),
+            }
             if len(keep) >= self.config.min_subjects:
-                yield _thinned(record, keep)
+                yield {**thinned(record, keep, SUBJECT_KEYS), "counts": counts}
+            else:
+                reason = f"fewer than {self.config.min_subjects} subjects left"
+                yield {"key": record.get("key", ""), "rejected": reason, "counts": counts}
 
-    def _sized(self, masks: NDArray[np.bool_], boxes: NDArray[np.float64]) -> list[int]:
-        """Subjects whose box has an allowed share of the image's area and whose mask is not empty."""
-        area = float(masks.shape[1] * masks.shape[2])
-        sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-        share = sides[:, 0] * sides[:, 1] / area
-        allowed = (share >= self.config.min_area_share) & (share <= self.config.max_area_share)
-        return [int(index) for index in np.flatnonzero(allowed & masks.any(axis=(1, 2)))]
+
+def _box_shares(masks: NDArray[np.bool_], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) each box's share of the image's area."""
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    shares: NDArray[np.float64] = sides[:, 0] * sides[:, 1] / float(masks.shape[1] * masks.shape[2])
+    return shares
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float]:
@@ -76,12 +96,3 @@ def _read(record: Mapping[str, Any], number: int) -> tuple[NDArray[np.bool_], ND
     if len(set(counts.values())) > 1:
         raise DataError(f"{name}: found {counts}, expected one entry per subject in each")
     return masks, boxes
-
-
-def _thinned(record: Mapping[str, Any], keep: Sequence[int]) -> dict[str, Any]:
-    """The record with only the kept subjects in every per-subject key."""
-    chosen = dict(record)
-    for key in {*SUBJECT_KEYS, *record.get("per_subject", ())}:
-        values = record[key]
-        chosen[key] = values[list(keep)] if isinstance(values, np.ndarray) else type(values)(values[i] for i in keep)
-    return chosen

@@ -31,7 +31,7 @@ def kept(given: dict[str, object], **options: float) -> list[list[str]]:
 
 
 class TestSubjectFilter(AnnotatorConformance):
-    (spec,) = sigma_register_annotators()
+    spec = next(spec for spec in sigma_register_annotators() if spec.name == "subject_filter")
     records = (record((0, 0, 30, 30), (40, 0, 70, 30), (0, 40, 30, 70), (40, 40, 70, 70), (0, 0, 5, 5)),)
 
 
@@ -96,3 +96,33 @@ def test_empty_masks_go() -> None:
 def test_senseless_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         SubjectFilterConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "stays"),
+    [(10, 10, True), (10, 9, False), (80, 50, True), (80, 51, False)],
+    ids=["1 %", "under 1 %", "40 %", "over 40 %"],
+)
+def test_area_limits_on_both_sides(width: int, height: int, stays: bool) -> None:
+    assert kept(record((0, 0, width, height))) == ([["subject 0"]] if stays else [[]])
+
+
+@pytest.mark.parametrize(("shift", "stays"), [(10, True), (9, False)], ids=["0.6", "0.64"])
+def test_the_duplicate_limit_on_both_sides(shift: int, stays: bool) -> None:
+    """Two boxes of 40 x 40, shifted: (40 - s) / (40 + s), against 0.625."""
+    made = kept(record((0, 0, 40, 40), (shift, 0, 40 + shift, 40)))
+    assert made == [["subject 0", "subject 1"] if stays else ["subject 0"]]
+
+
+@pytest.mark.parametrize(("inside", "stays"), [(16, True), (17, False)], ids=["0.8", "0.85"])
+def test_the_containment_limit_on_both_sides(inside: int, stays: bool) -> None:
+    """A box of 20 x 20 of which so many columns lie inside a larger one, against 0.8."""
+    made = kept(record((0, 0, 50, 50), (50 - inside, 10, 70 - inside, 30)))
+    assert made == [["subject 0", "subject 1"] if stays else ["subject 0"]]
+
+
+def test_reasons_are_given_to_a_build() -> None:
+    given = record((0, 0, 5, 5), (0, 0, 90, 90), (0, 0, 30, 30), (1, 0, 31, 30), key="a")
+    (made,) = SubjectFilter(SubjectFilterConfig()).annotate_or_reject([given], np.random.default_rng(0))
+    assert made["rejected"] == "fewer than 3 subjects left"
+    assert made["counts"] == {"subjects too small": 1, "subjects too large": 1, "subjects found twice": 1}

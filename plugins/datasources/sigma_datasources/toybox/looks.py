@@ -62,14 +62,14 @@ def draw_looks(rng: np.random.Generator, count: int, config: ToyboxConfig) -> tu
     order = rng.permutation(len(names))
     colours = [names[order[0 if config.same_colour else k % len(names)]] for k in range(count)]
     pairs = _draw_pairs(rng, colours, len(solids), len(textures))
-    seconds = {name: _second_colour(rng, palette[name]) for name in dict.fromkeys(colours)}
+    seconds = {name: second_colour(rng, palette[name]) for name in dict.fromkeys(colours)}
     looks = []
     for colour, (solid, texture) in zip(colours, pairs, strict=True):
         shape = SOLIDS[solids[solid]]
         numbers = rng.random(7).tolist()
         x, y, z = (low + (high - low) * at for (low, high), at in zip(shape.stretch, numbers[:3], strict=True))
         if not config.same_colour:
-            seconds[colour] = _second_colour(rng, palette[colour])
+            seconds[colour] = second_colour(rng, palette[colour])
         looks.append(
             Look(
                 solid=shape.name,
@@ -108,7 +108,7 @@ def _draw_pairs(rng: np.random.Generator, colours: list[str], solids: int, textu
             return chosen
 
 
-def _second_colour(rng: np.random.Generator, main: vocabulary.Rgb) -> vocabulary.Rgb:
+def second_colour(rng: np.random.Generator, main: vocabulary.Rgb) -> vocabulary.Rgb:
     """White, black, a tint or a shade of the main colour: whichever of these is far enough from it in brightness."""
     red, green, blue = main
     options = [

@@ -1,0 +1,1 @@
+"""Annotators without a learned model: prompts by a grammar, segmentation by colour, boxes by geometry."""

@@ -1,0 +1,33 @@
+"""What annotators do with records: say what is missing, keep some of the subjects, name boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigma_framework import DataError
+
+
+def require(record: Mapping[str, Any], number: int, annotator: str, keys: Sequence[str]) -> None:
+    """Raises ``DataError`` when a record lacks one of ``keys``."""
+    if missing := [key for key in keys if key not in record]:
+        name = record.get("key", f"record {number}")
+        raise DataError(f"{name}: {annotator} needs {', '.join(missing)}; put a stage that makes them before it")
+
+
+def thinned(record: Mapping[str, Any], keep: Sequence[int], keys: Sequence[str]) -> dict[str, Any]:
+    """The record with only the kept subjects in ``keys`` and in those that it names under ``per_subject``."""
+    chosen = dict(record)
+    for key in {*keys, *record.get("per_subject", ())}:
+        values = record[key]
+        chosen[key] = values[list(keep)] if isinstance(values, np.ndarray) else type(values)(values[i] for i in keep)
+    return chosen
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 of a mask with pixels, right and bottom exclusive."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

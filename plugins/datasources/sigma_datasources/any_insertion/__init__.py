@@ -1,0 +1,1 @@
+"""AnyInsertion: one subject per example, with a reference picture and masks."""

@@ -1,0 +1,1 @@
+"""MUSAR-Gen: two subjects per example, without masks and depth."""

@@ -1,0 +1,1 @@
+"""A folder of photographs, one subject each, to be annotated."""

@@ -1,0 +1,98 @@
+"""The data source ``photographs``: pictures for a build that finds and describes their subjects."""
+
+from __future__ import annotations
+
+import operator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigma_datasources.any_insertion.source import with_article
+from sigma_datasources.photographs.config import PhotographsConfig
+from sigma_datasources.pictures import decode_rgb, square_around
+from sigma_datasources.replacement import SoundExamples
+from sigma_framework import Camera, DataError, Example
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class PhotographsSource:
+    """One subject per picture, told by a caption alone; satisfies ``DataSource``."""
+
+    def __init__(self, config: PhotographsConfig) -> None:
+        self.config = config
+        root = Path(config.path).expanduser()
+        if not root.is_dir():
+            raise DataError(f"{config.path}: no such folder; give the folder of photographs, e.g. source=FOLDER")
+        self._root = root
+        self._files = sorted(file for file in root.rglob("*") if file.suffix.lower() in _ENDINGS and file.is_file())
+        if not self._files:
+            raise DataError(f"{config.path}: holds no picture, expected {', '.join(_ENDINGS)}")
+        self._sound = SoundExamples(
+            f"photographs {config.path}",
+            np.ones(len(self._files), np.int64),
+            np.full((len(self._files), 2), config.image_size, np.int64),
+            max_bad=config.max_bad,
+            quarantine=config.quarantine,
+            name_of=lambda index: self._files[index].relative_to(root).as_posix(),
+        )
+
+    def __reduce__(self) -> tuple[type[PhotographsSource], tuple[PhotographsConfig]]:
+        return PhotographsSource, (self.config,)
+
+    @property
+    def subject_counts(self) -> NDArray[np.int64]:
+        """(len,) always 1."""
+        return self._sound.counts
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(len, 2) always ``image_size``."""
+        return self._sound.sizes
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Example:
+        """Refused: a photograph says nothing of where its subject is.
+
+        Raises:
+            IndexError: there is no such picture.
+            DataError: always.
+        """
+        if not -len(self) <= operator.index(index) < len(self):
+            raise IndexError(f"photographs has {len(self)} pictures, asked for {index}")
+        raise DataError(
+            f"{self.config.path}: photographs have no masks, so they cannot be trained on as they are; annotate them "
+            "first (sigma-run recipes/annotate.yaml source=FOLDER) and train on the shards with sigma_set"
+        )
+
+    def record(self, index: int) -> dict[str, Any]:
+        """A picture as a build takes it: ``target``, ``captions``, ``camera`` (a usual field of view).
+
+        Raises:
+            IndexError: there is no such picture.
+            DataError: too many pictures are damaged; names them.
+        """
+        return self._sound.read(operator.index(index), self._record)
+
+    def _record(self, index: int) -> dict[str, Any]:
+        file, config = self._files[index], self.config
+        name = file.relative_to(self._root).as_posix()
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+        target, _ = square_around(decode_rgb(content, name), None, config.image_size)
+        folder = file.parent.name if file.parent != self._root else self._root.name
+        camera = Camera.from_fov_y(50.0, config.image_size, config.image_size)
+        return {
+            "key": name,
+            "target": target,
+            "captions": [config.caption or with_article(folder)],
+            "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
+            "provenance": {"source": "photograph", "file": name},
+            "licence": config.licence,
+        }

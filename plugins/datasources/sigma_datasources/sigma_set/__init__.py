@@ -1,0 +1,1 @@
+"""SIGMA-SET: tar shards with random access, in which damage is always noticed."""

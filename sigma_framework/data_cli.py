@@ -1,0 +1,144 @@
+"""``sigma-data``: looks at sets of shards and rewrites them. Prints, as ``cli`` does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from sigma_framework.cli import guarded
+from sigma_framework.errors import DataError
+
+if TYPE_CHECKING:
+    from sigma_framework.shards import SetReport
+
+data_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_Set = Annotated[str, typer.Argument(metavar="PATH", help="Folder of the shards, or its address (s3://, hf://, ...).")]
+_Cache = Annotated[
+    Path | None, typer.Option("--cache", metavar="FOLDER", help="Local copies of shards behind an address.")
+]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def data_main() -> None:
+    """Entry point of ``sigma-data``."""
+    sys.exit(guarded(data_app, "sigma-data", sys.argv[1:]))
+
+
+@data_app.callback(help="Look at sets of SIGMA-SET shards and rewrite them.")
+def _group() -> None:
+    """A group of commands."""
+
+
+@data_app.command(help="Read every byte of a set; exit 0 when it is sound, 2 with everything that is not.")
+def check(
+    path: _Set,
+    cache: _Cache = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The counts as one JSON document.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """``sigma-data check``."""
+    from sigma_framework.shards import ShardSet, check_set
+
+    with _progress("samples", len(ShardSet(path, cache))) as advance:
+        report = check_set(path, cache, advance)
+    typer.echo(json.dumps(_as_data(report), indent=2) if as_json else _as_text(report))
+    if report.problems:
+        raise DataError(path, report.problems)
+
+
+@data_app.command(help="Show some samples of a set on one HTML page.")
+def preview(
+    path: _Set,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="Samples to show.")] = 24,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Where to write; preview.html beside the set.")
+    ] = None,
+    cache: _Cache = None,
+    debug: _Debug = False,
+) -> None:
+    """``sigma-data preview``."""
+    from sigma_framework.contact_sheet import contact_sheet
+    from sigma_framework.shards import ShardSet
+
+    shards = ShardSet(path, cache)
+    target = output or (Path(path).absolute().parent if Path(path).is_dir() else Path()) / "preview.html"
+    page = contact_sheet(shards, count)
+    try:
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); choose another file with --output") from error
+    typer.echo(f"wrote {target}")
+
+
+@data_app.command(help="Write a set in another form, or give bare tar files an index and a manifest.")
+def convert(
+    path: _Set,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new set; must not exist.")],
+    picture: Annotated[str, typer.Option("--target", metavar="FORMAT", help="Targets as png or jpg.")] = "png",
+    identities: Annotated[
+        str, typer.Option("--identities", metavar="FORMAT", help="Identity images as png, jpg or webp.")
+    ] = "png",
+    quality: Annotated[int, typer.Option("--quality", metavar="N", min=1, max=100, help="Of jpg and webp.")] = 95,
+    per_shard: Annotated[int, typer.Option("--per-shard", metavar="N", min=1, help="Samples in a shard.")] = 256,
+    cache: _Cache = None,
+    debug: _Debug = False,
+) -> None:
+    """``sigma-data convert``."""
+    from sigma_framework.set_conversion import convert_set
+    from sigma_framework.shards import Encoding
+
+    encoding = Encoding(
+        target=cast(Literal["png", "jpg"], _one_of("--target", picture, "png", "jpg")),
+        identities=cast(Literal["png", "jpg", "webp"], _one_of("--identities", identities, "png", "jpg", "webp")),
+        quality=quality,
+    )
+    with _progress("samples", 0) as advance:
+        count = convert_set(path, target, encoding, per_shard, cache, advance)
+    typer.echo(f"{count} samples written to {target}")
+
+
+def _one_of(flag: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise DataError(f"{flag}: found {value!r}, expected {' or '.join(allowed)}")
+    return value
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    from sigma_framework.terminal import TerminalProgress
+
+    progress = TerminalProgress()
+    progress.begin(what, total)
+    try:
+        yield progress.advance
+    finally:
+        progress.finish()
+
+
+def _as_data(report: SetReport) -> dict[str, Any]:
+    return {
+        "samples": report.samples,
+        "shards": report.shards,
+        "subjects": {str(count): number for count, number in report.per_subjects.items()},
+        "sizes": {f"{width}x{height}": number for (width, height), number in report.per_size.items()},
+        "with_depth": report.with_depth,
+        "boxes_3d": report.with_boxes_3d,
+        "damaged": list(report.damaged),
+        "problems": [str(problem) for problem in report.problems],
+    }
+
+
+def _as_text(report: SetReport) -> str:
+    data = _as_data(report)
+    lines = [f"{report.samples} samples in {report.shards} shards, {len(report.damaged)} damaged"]
+    lines += [f"  {count} subjects: {number}" for count, number in data["subjects"].items()]
+    lines += [f"  {size} pixels: {number}" for size, number in data["sizes"].items()]
+    lines += [f"  with depth: {report.with_depth}", f"  oriented 3D boxes: {report.with_boxes_3d}"]
+    return "\n".join(lines)
