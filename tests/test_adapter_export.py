@@ -71,8 +71,8 @@ def test_what_is_no_adapter(adapter: Path, tmp_path: Path) -> None:
 def test_command(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = adapter / "mine.safetensors"
     arguments = [str(adapter), "--format", "comfyui", "--output", str(target)]
-    assert cli._guarded(cli.export_app, "sigma-export", arguments) == 0
+    assert cli.guarded(cli.export_app, "sigma-export", arguments) == 0
     assert target.is_file() and str(target) in capsys.readouterr().out
-    assert cli._guarded(cli.export_app, "sigma-export", [str(adapter), "--format", "comfyu"]) == 2
+    assert cli.guarded(cli.export_app, "sigma-export", [str(adapter), "--format", "comfyu"]) == 2
     assert "did you mean 'comfyui'?" in capsys.readouterr().err
-    assert cli._guarded(cli.export_app, "sigma-export", [str(adapter / "gone"), "--debug"]) == 2
+    assert cli.guarded(cli.export_app, "sigma-export", [str(adapter / "gone"), "--debug"]) == 2

@@ -28,7 +28,7 @@ ATTEMPTS = 5
 
 def sigma_run(*arguments: str) -> int:
     """The command in this process, up to its exit code."""
-    return cli._guarded(cli.run_app, "sigma-run", arguments)
+    return cli.guarded(cli.run_app, "sigma-run", arguments)
 
 
 def in_its_own_process(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -226,9 +226,9 @@ def test_help_and_completion(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_with_their_code(number: signal.Signals, code: int) -> None:
     program = (
-        "import sys, time, typer; from sigma_framework.cli import _guarded; app = typer.Typer()\n"
+        "import sys, time, typer; from sigma_framework.cli import guarded; app = typer.Typer()\n"
         "@app.command()\ndef wait() -> None:\n    print('ready', flush=True); time.sleep(30)\n"
-        "sys.exit(_guarded(app, 'wait', []))"
+        "sys.exit(guarded(app, 'wait', []))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
@@ -254,8 +254,8 @@ def test_signals_end_with_their_code(number: signal.Signals, code: int) -> None:
 )
 def test_looking_imports_nothing_heavy_and_is_quick(arguments: tuple[str, ...], limit: float) -> None:
     program = (
-        "import json, resource, sys\nfrom sigma_framework.cli import _guarded, run_app\n"
-        "code = _guarded(run_app, 'sigma-run', sys.argv[1:])\nused = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "import json, resource, sys\nfrom sigma_framework.cli import guarded, run_app\n"
+        "code = guarded(run_app, 'sigma-run', sys.argv[1:])\nused = resource.getrusage(resource.RUSAGE_SELF)\n"
         f"heavy = sorted(set({HEAVY!r}) & set(sys.modules))\n"
         "print(json.dumps([code, used.ru_utime + used.ru_stime, heavy]), file=sys.stderr)"
     )

@@ -12,8 +12,8 @@ import pytest
 
 from sigma_framework import Box3D, Camera, ShardSet
 from sigma_framework.cli import guarded
-from sigma_framework.contact_sheet import box_corners, depth_picture, draw_boxes
 from sigma_framework.data_cli import data_app
+from sigma_framework.set_pictures import box_corners, depth_picture, draw_boxes
 from sigma_framework.testing import toy_shards
 
 

@@ -40,7 +40,7 @@ def in_processes(workers: int) -> Engine:
     def run(work: UnitWork, place: int, units: Sequence[int]) -> Iterator[Outcome]:
         context = multiprocessing.get_context("spawn")
         count = min(workers, len(units))
-        with ProcessPoolExecutor(count, context, _prepare, (work, place)) as pool:
+        with ProcessPoolExecutor(count, context, _prepare, (work, place, os.getpid())) as pool:
             try:
                 yield from _pooled(pool, units, count)
             except BrokenProcessPool as error:
@@ -151,9 +151,10 @@ _held: dict[str, Any] = {}
 """Of a worker process: its work, built once."""
 
 
-def _prepare(work: UnitWork, place: int) -> None:
+def _prepare(work: UnitWork, place: int, parent: int) -> None:
+    """``parent`` is told, not asked for: a parent that died while this process started would never be missed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     _held.update(work=work, place=place, annotator=_annotator(work, place))
 
 

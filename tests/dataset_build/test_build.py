@@ -158,6 +158,16 @@ def test_kill_minus_nine_anywhere_gives_the_same_bytes(uninterrupted: Path, tmp_
     assert killed >= KILLS
 
 
+def _running(group: int) -> list[str]:
+    """Ids of the processes of a group."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own = path.read_text().rpartition(")")[2].split()[:3]
+            found += [path.parent.name] if int(own) == group and state != "Z" else []
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 def test_workers_end_when_the_build_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, str(PROGRAM), str(tmp_path / "run"), str(tmp_path / "notes"), "0.2", "2"]
@@ -167,12 +177,10 @@ def test_workers_end_when_the_build_is_killed(tmp_path: Path) -> None:
         assert process.poll() is None
     process.kill()  # the parent alone
     process.wait()
-    time.sleep(2.5)
-    left = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
-            left += [path.parent.name] if int(group) == process.pid and state != "Z" else []
+    for _ in range(100):  # workers that were just starting notice it when they are up
+        if not (left := _running(process.pid)):
+            break
+        time.sleep(0.2)
     assert left == []
 
 

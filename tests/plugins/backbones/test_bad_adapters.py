@@ -67,7 +67,7 @@ def test_one_line_and_exit_code_2(
         f"adapters.main.path={tmp_path / name}",
         *(["adapters.main.sha256=" + "a" * 64] if case.startswith("77") else []),
     ]
-    assert cli._guarded(cli.run_app, "sigma-run", arguments) == 2
+    assert cli.guarded(cli.run_app, "sigma-run", arguments) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert len(errors) == 1, errors
     assert errors[0].startswith("error: ")

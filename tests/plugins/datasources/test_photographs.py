@@ -78,4 +78,4 @@ def test_the_annotate_recipe_makes_shards_of_a_folder(tmp_path: Path) -> None:
     assert (sample.masks[0] & truth).sum() / (sample.masks[0] | truth).sum() > 0.85  # of 48 pixels, through JPEG
     assert sample.document.prompts.full == "a photograph of a duck toy"
     assert sample.identities[0].shape == (32, 32, 3)
-    assert (sample.identities[0][0] > 250).all()
+    assert (sample.identities[0][0] > 240).all()  # white, through JPEG

@@ -44,8 +44,7 @@ def test_image_size_is_width_then_height():
 
 
 def test_plugin_registers_a_source_that_keeps_the_protocol():
-    (spec,) = plugin.sigma_register_datasources()
-    assert spec.name == "toybox"
+    spec = {spec.name: spec for spec in plugin.sigma_register_datasources()}["toybox"]
     assert (spec.min_subjects, spec.max_subjects) == (1, 10)
     source = spec.load_factory()(spec.config(count=2))
     assert isinstance(source, ToyboxSource)
