@@ -168,7 +168,7 @@ class TrainBlock:
     devices: Count = 1
     """Accelerators, or processes on the CPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of a training step: the weights' own, or bfloat16 autocast (AVX512-BF16, GPUs: twice as fast)."""
+    """Arithmetic of a training step: the weights' own, or bfloat16 autocast (faster on AVX512-BF16 and GPUs)."""
     num_workers: Whole = 0
     """Data worker processes per device; 0 loads in the training process."""
     threads: Count | None = None
