@@ -17,8 +17,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[test]'
 	@touch $@
 
-run: $(INSTALLED) ## train the three-stage curriculum on the embedded model (RECIPE=... for another)
+ifeq ($(RECIPE),recipes/curriculum.yaml)
+run: $(INSTALLED) ## a first picture, the three-stage curriculum on the embedded model, and both adapters side by side
+	$(BIN)/sigma-run recipes/generate.yaml scene=examples/scenes/boxes.yaml run.dir=runs/first
+	$(BIN)/sigma-run recipes/curriculum.yaml
+	$(BIN)/sigma-run recipes/compare.yaml
+else
+run: $(INSTALLED)
 	$(BIN)/sigma-run $(RECIPE)
+endif
 
 # One torch thread per worker: two workers on two cores beat two threads in one.
 test: $(INSTALLED) ## all tests

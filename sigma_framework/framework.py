@@ -199,7 +199,8 @@ class Framework:
             shuffle_identities=recipe.evaluate.shuffle_identities,
         )
         self.write_record()
-        return run_evaluation(work, self.run_folder, self.progress)
+        losses = self._validation_losses()
+        return {**run_evaluation(work, self.run_folder, self.progress), **losses}
 
     def inspect(self) -> Mapping[str, float]:
         """Where regions look among the identity images: ``correspondence.csv`` and ``.png``; returns mean shares.
@@ -338,6 +339,14 @@ class Framework:
             return [named], False
         # Nothing named: as in training. Mixed: from all the others.
         return [block.control for block in granularities.values() if block.control and block.weight > 0], bool(named)
+
+    def _validation_losses(self) -> Mapping[str, float]:
+        """The adapter's validation loss per stage, where the recipe asks for it."""
+        if not self.recipe.evaluate.validation_loss:
+            return {}
+        from sigma_framework.training.validation import validation_losses
+
+        return validation_losses(self.recipe, self.host, self.progress)
 
     def _on_step(self, callback: StepCallback | None) -> OnStep | None:
         if callback is None:

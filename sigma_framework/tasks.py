@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigma_framework.errors import RunError
+from sigma_framework.learning_curve import describe_learning_curve
 from sigma_framework.run_folder import refuse_other_recipe, set_aside
 from sigma_framework.sweep import run_sweep
 
@@ -85,13 +87,25 @@ def _sweep(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]
     if done := _finished(framework, allow, "results.md"):
         return [done]
     variants = {name: framework.variant(name) for name in framework.recipe.sweep.variants}
+    curves = _learning_curves(variants) if framework.recipe.sweep.learning_curves else []
 
     def work(name: str) -> Callable[[], Mapping[str, float]]:
         return lambda: variants.pop(name).evaluate()  # and with it goes its base
 
     lines = run_sweep({name: work(name) for name in list(variants)}, framework.run_folder)
     framework.write_record()
-    return [*lines, f"wrote {framework.run_folder / 'results.md'}"]
+    return [*lines, *curves, f"wrote {framework.run_folder / 'results.md'}"]
+
+
+def _learning_curves(variants: Mapping[str, Framework]) -> list[str]:
+    """How each variant's adapters learned, where they tell."""
+    lines = []
+    for name, variant in variants.items():
+        for adapter in variant.recipe.adapters.values():
+            lines += [
+                f"{name}: validation loss of its training, {one}" for one in describe_learning_curve(Path(adapter.path))
+            ]
+    return lines
 
 
 def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:

@@ -137,6 +137,14 @@ def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
         if taken != block.holdout:
             what = f'found "{block.holdout}", but datasources.{name} holds out {taken}'
             yield Problem("evaluate.holdout", what, f"write datasources.{name}.holdout: ${{evaluate.holdout}}")
+    if recipe.task == "evaluate" and block.validation_loss:
+        if len(recipe.adapters) != 1:
+            what = f"found {len(recipe.adapters)}, expected one for evaluate.validation_loss"
+            yield Problem("adapters", what, "name one adapter, or write evaluate.validation_loss: false")
+        for key, there in (("stages", recipe.stages), ("granularities", recipe.granularities)):
+            if not there:
+                what = "missing, expected for evaluate.validation_loss"
+                yield Problem(key, what, "extend the recipe that trained the adapter")
 
 
 def _inspection(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:

@@ -251,6 +251,8 @@ class EvaluateBlock:
     """Give a scene's identities to its subjects in random order, measure by the true one: must give chance."""
     batch_size: Count = 4
     """Images made at once."""
+    validation_loss: bool = False
+    """Also the fixed validation loss of the only adapter, per stage, as training with this recipe tells it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +287,8 @@ class SweepBlock:
 
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per variant, the overrides that make it: dotted key to value."""
+    learning_curves: bool = False
+    """Tell below the table how each variant's adapter learned, where its folder holds a ``learning_curve.csv``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from sigma_framework.errors import RunError
+from sigma_framework.learning_curve import write_learning_curve
 from sigma_framework.progress import Progress
 from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.checkpoints import (
@@ -76,6 +77,7 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
     elif run.first_process:
         with average.in_place() if average else nullcontext():
             run.objective.save(run.weights_folder)
+        write_learning_curve(run.folder / "metrics.csv", run.weights_folder)
     table = watcher.validation_table()
     return TrainingOutcome(module.run_step, table, run.weights_folder, tuple(notes), complete=not watcher.out_of_time)
 
