@@ -38,7 +38,7 @@ def read_msbench(root: Path, found: Findings) -> Iterator[Layout]:
     there = {name for files in pictures.values() for name in files}
     missing = sorted(set(words) - there)
     if missing:
-        found.notes.append(f"{PICTURES}: no picture of {', '.join(missing)} (DreamBooth's are to be added); left out")
+        found.notes.append(f"{PICTURES}: no picture of {', '.join(missing)}; left out")
     for kind, places in boxes.items():
         types = kind.split("_")
         if len(places) != len(types) or kind not in prompts:

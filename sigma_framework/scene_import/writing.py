@@ -78,6 +78,11 @@ def import_scenes(
     layouts = list(FORMATS[name].read(path, found))[:limit]
     wishes = _Wishes(size=size, default_size=FORMATS[name].size, places=places)
     root = images or _root(path, FORMATS[name].below, layouts)
+    placeless = [one.where for layout in layouts for one in layout.subjects if one.box is None]
+    if placeless and places == "given":
+        others = f", nor for {len(placeless) - 1} more subjects" if len(placeless) > 1 else ""
+        what = f"{name} has no box for it{others}"
+        found.problems.append(Problem(placeless[0], what, "--places row stands subjects side by side"))
     unfinished = target.with_name(f".{target.name}.writing")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -113,10 +118,6 @@ def _write(layout: Layout, root: Path, wishes: _Wishes, folder: Path, found: Fin
     for index, subject in enumerate(layout.subjects):
         picture = _picture(subject, root, found)
         box = subject.box or _row(index, len(layout.subjects))
-        if subject.box is None and wishes.places == "given":
-            found.problems.append(
-                Problem(subject.where, "the format has no box for it", "--places row stands subjects side by side")
-            )
         if picture is not None:
             xyxy = [round(edge * size[k % 2], 2) for k, edge in enumerate(box)]
             control = {"type": "box2d", "xyxy": xyxy}
