@@ -184,16 +184,16 @@ class _Pictures:
                 what = f"{image.width}x{image.height} pixels, its scene is {width}x{height}"
                 problems.append(Problem(f"{key}: {path.name}", what, "regions would lie elsewhere in it"))
             images.append("" if image is None else self.save(image))
-        names = [subject.name for subject in scene.subjects]
         subjects = [
             {
                 "name": subject.caption or subject.name,
                 "image": self.save(Image.fromarray(square_on_white(subject.identity, IDENTITY_SIZE, subject.cutout))),
                 "region": self.save(_highlight(region, subject_colour(number))),
+                "colour": "#{:02x}{:02x}{:02x}".format(*subject_colour(number)),
             }
             for number, (subject, region) in enumerate(zip(scene.subjects, regions, strict=True))
         ]
-        layout = self.save(Image.fromarray(draw_layout(regions, names, scene.background)))
+        layout = self.save(Image.fromarray(draw_layout(regions, [""] * len(regions), scene.background, labels=False)))
         token = self.rng.bytes(4).hex()
         texts = {"id": token, "prompt": scene.scene.prompt, "first": images[0], "second": images[1]}
         return {**texts, "layout": layout, "subjects": subjects}

@@ -64,6 +64,13 @@ class Visit:
         self.page.check(f'input[name="{name}"][value="{choice}"]', force=True)
         self.page.check(f'input[name="{name}_confidence"][value="{confidence}"]', force=True)
 
+    def type(self, *keys: str) -> None:
+        """Presses keys, and waits for the next pair."""
+        before = self.page.inner_text("main")
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.wait_for_function("before => document.querySelector('main').innerText !== before", arg=before)
+
     def save(self, ending: str, folder: Path) -> Path:
         with self.page.expect_download() as waiting:
             self.page.click(f"#save-{ending}")
@@ -149,8 +156,7 @@ def test_everything_can_be_typed(browser: Any, study: Path, tmp_path: Path) -> N
     visit = Visit(browser, study, "keys")
     for _ in range(4):
         pair, left = shown(visit, study)
-        for key in ("a", "4", "e", "2", "b", "5", "Enter"):
-            visit.page.keyboard.press(key)
+        visit.type("a", "4", "e", "2", "b", "5", "Enter")
     answers = read_answers([visit.save("csv", tmp_path)])
     visit.close()
     last = next(one for one in answers if one.pair == pair["id"])
@@ -166,8 +172,7 @@ def test_order_and_sides_are_a_participants_own_and_come_again(browser: Any, stu
         for _ in range(4):
             pair, left = shown(visit, study)
             seen[visitor].append((pair["id"], left))
-            for key in ("a", "1", "a", "1", "a", "1", "Enter"):
-                visit.page.keyboard.press(key)
+            visit.type("a", "1", "a", "1", "a", "1", "Enter")
         visit.close()
     assert seen["ann"] == seen["ann "], "another visit in another browser, the same order"
     assert len({tuple(order) for order in seen.values()}) == 3
@@ -176,13 +181,11 @@ def test_order_and_sides_are_a_participants_own_and_come_again(browser: Any, stu
 def test_a_page_that_was_closed_goes_on_where_it_was(browser: Any, study: Path, tmp_path: Path) -> None:
     visit = Visit(browser, study)
     for _ in range(2):
-        for key in ("a", "1", "a", "1", "a", "1", "Enter"):
-            visit.page.keyboard.press(key)
+        visit.type("a", "1", "a", "1", "a", "1", "Enter")
     visit.open()
     assert "Pair 3 of 4" in visit.page.inner_text("header")
     for _ in range(2):
-        for key in ("b", "1", "b", "1", "b", "1", "Enter"):
-            visit.page.keyboard.press(key)
+        visit.type("b", "1", "b", "1", "b", "1", "Enter")
     answers = read_answers([visit.save("csv", tmp_path)])
     visit.close()
     assert len({one.pair for one in answers}) == 4

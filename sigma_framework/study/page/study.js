@@ -53,7 +53,8 @@ class PairPlugin {
     const identities = this.identities(pair, stages);
     const fields = QUESTIONS.map(([name, text]) => this.question(name, text, () => update()));
     const next = element("button", { className: "next", type: "button", textContent: "Next" });
-    const hint = element("small", {}, "Keys: ", ...["A", "E", "B", "1", "2", "3", "4", "5", "Enter"].flatMap((key) => [element("kbd", { textContent: key }), " "]));
+    const keys = (...names) => names.flatMap((name) => [element("kbd", { textContent: name }), " "]);
+    const hint = element("small", {}, "Keys: ", ...keys("A", "E", "B"), "answer, ", ...keys("1", "...", "5"), "say how certain, ", ...keys("Enter"), "goes on");
 
     const update = () => {
       for (const field of fields) {
@@ -113,6 +114,7 @@ class PairPlugin {
     let pinned = null;
     const buttons = pair.subjects.map((one) => element("button", { className: "identity", type: "button", title: one.name },
       element("img", { src: one.image, alt: "" }), element("span", { textContent: one.name })));
+    buttons.forEach((button, index) => button.style.setProperty("--subject", pair.subjects[index].colour));
     const show = (index) => {
       buttons.forEach((button, k) => button.classList.toggle("on", k === index));
       stages.forEach((stage) => stage.querySelectorAll(".region").forEach((region, k) => region.classList.toggle("on", k === index)));
