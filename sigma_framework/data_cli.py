@@ -1,4 +1,4 @@
-"""``sigma-data``: looks at sets of shards and rewrites them. Prints, as ``cli`` does."""
+"""``sigma-data``: looks at sets of shards, rewrites them, imports benchmarks. Prints, as ``cli`` does."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from sigma_framework.errors import DataError
 if TYPE_CHECKING:
     from sigma_framework.shards import SetReport
 
+_NOTES = 20
+"""Notes of an import that are printed; a benchmark may have thousands."""
+
 data_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 _Set = Annotated[str, typer.Argument(metavar="PATH", help="Folder of the shards, or its address (s3://, hf://, ...).")]
@@ -31,7 +34,7 @@ def data_main() -> None:
     sys.exit(guarded(data_app, "sigma-data", sys.argv[1:]))
 
 
-@data_app.callback(help="Look at sets of SIGMA-SET shards and rewrite them.")
+@data_app.callback(help="Look at sets of SIGMA-SET shards and rewrite them; import the layouts of benchmarks.")
 def _group() -> None:
     """A group of commands."""
 
@@ -102,6 +105,52 @@ def convert(
     with _progress("samples", 0) as advance:
         count = convert_set(path, target, encoding, per_shard, cache, advance)
     typer.echo(f"{count} samples written to {target}")
+
+
+@data_app.command("import", help="Write the layouts of a benchmark as scene documents with their pictures.")
+def import_(
+    name: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, contextgen, flux3, lamicbench, msbench, ...")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The benchmark's file, or its folder for msbench.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the scenes; must not exist.")],
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="FOLDER", help="Where picture paths start; found by itself.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WIDTHxHEIGHT", help="Of the scenes, in place of the benchmark's.")
+    ] = None,
+    places: Annotated[
+        str, typer.Option("--places", metavar="HOW", help="given, or row: without a box, side by side.")
+    ] = "given",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many scenes.")] = None,
+    debug: _Debug = False,
+) -> None:
+    """``sigma-data import``."""
+    from sigma_framework.scene_import import import_scenes
+
+    how = cast(Literal["given", "row"], _one_of("--places", places, "given", "row"))
+    with _progress("scenes", 0) as advance:
+        report = import_scenes(
+            name,
+            path,
+            target,
+            images=images,
+            size=None if size is None else _size(size),
+            places=how,
+            limit=limit,
+            on_scene=advance,
+        )
+    for note in report.notes[:_NOTES]:
+        typer.echo(f"note: {note}", err=True)
+    if len(report.notes) > _NOTES:
+        typer.echo(f"note: and {len(report.notes) - _NOTES} more", err=True)
+    typer.echo(f"{report.scenes} scenes written to {target}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and 16 <= int(side) <= 8192 for side in sides):
+        raise DataError(f"--size: found {text!r}, expected WIDTHxHEIGHT, e.g. 768x512")
+    return int(sides[0]), int(sides[1])
 
 
 def _one_of(flag: str, value: str, *allowed: str) -> str:

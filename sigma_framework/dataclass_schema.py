@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sigma_framework.errors import Problem, listed, nearest_name
-from sigma_framework.types import Raster
+from sigma_framework.types import Raster, SceneFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def build(schema: type, data: Mapping[str, Any], where: str, beside: Iterable[st
 
     Args:
         schema: a dataclass; its ``__post_init__`` may raise ``ValueError`` or ``TypeError``, which become a problem.
-        data: plain values by field name; arrays are allowed where a field is annotated ``Raster`` or ``Any``.
+        data: plain values by field name; arrays are allowed where a field is annotated ``Raster`` or ``Any``, file
+            contents where it is annotated ``SceneFile``.
         where: key path of ``data``, the prefix of every problem's place.
         beside: keys that the same map may have and somebody else reads; named as known keys.
     """
@@ -98,7 +99,7 @@ def convert(hint: Any, value: Any, where: str, problems: list[Problem]) -> Any: 
     """
     origin = get_origin(hint)
     if origin is Annotated:
-        if any(isinstance(mark, Raster) for mark in get_args(hint)[1:]):
+        if any(isinstance(mark, (Raster, SceneFile)) for mark in get_args(hint)[1:]):
             return value
         return _convert_limited(hint, value, where, problems)
     if hint is Any:
@@ -122,9 +123,13 @@ def describe(hint: Any) -> str:  # noqa: PLR0911  # one case per kind of hint
     """A type hint in a user's words: ``a whole number``, ``one of mask, depth``, ``a list of 4 numbers``."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        raster = next((mark for mark in arguments[1:] if isinstance(mark, Raster)), None)
+        named = next((mark for mark in arguments[1:] if isinstance(mark, (Raster, SceneFile))), None)
         limits = [str(mark) for mark in arguments[1:] if isinstance(mark, Range)]
-        return f"a {raster.reading} picture" if raster else " ".join([describe(arguments[0]), *limits])
+        if named is not None:
+            if isinstance(named, Raster):
+                return f"a {named.reading} picture"
+            return f"a file ({', '.join(named.suffixes)})"
+        return " ".join([describe(arguments[0]), *limits])
     if origin in (Union, types.UnionType):
         return " or ".join(describe(part) for part in arguments)
     if origin is Literal:
@@ -170,15 +175,15 @@ def join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def raster_fields(schema: type) -> dict[str, Raster]:
-    """The fields of a geometry dataclass that name pictures, by name."""
-    found: dict[str, Raster] = {}
+def file_fields(schema: type) -> dict[str, Raster | SceneFile]:
+    """The fields of a geometry dataclass that name pictures or other files, by name."""
+    found: dict[str, Raster | SceneFile] = {}
     for name, hint in get_type_hints(schema, include_extras=True).items():
         for part in (hint, *get_args(hint)):
             marks = get_args(part)[1:] if get_origin(part) is Annotated else ()
-            rasters = [mark for mark in marks if isinstance(mark, Raster)]
-            if rasters:
-                found[name] = rasters[0]
+            files = [mark for mark in marks if isinstance(mark, (Raster, SceneFile))]
+            if files:
+                found[name] = files[0]
     return found
 
 

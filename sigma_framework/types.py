@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -58,6 +59,45 @@ class DepthRaster:
     """(H, W) float32: metres for ``metric``, relative inverse depth for ``disparity``. Finite where it is used."""
     kind: DepthKind
     """How to read ``values``."""
+
+
+SCENE_FILE_SUFFIXES = (".glb", ".obj", ".ply", ".stl", ".bvh", ".json")
+"""Endings of files, other than pictures, that a scene's control may name; by them a scene's files are found to copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFile:
+    """Marks a geometry field that names a file which is no picture: ``file: Annotated[Any, SceneFile((".glb",))]``.
+
+    A scene writes a path there; the core finds and reads the file under the rules for pictures; the encoder gets a
+    ``FileContent``. ``ControlEncoder.derive`` puts one there directly.
+    """
+
+    suffixes: tuple[str, ...]
+    """Endings that are taken, lower case, each one of ``SCENE_FILE_SUFFIXES``."""
+    max_bytes: int = 64 * 2**20
+    """Largest file."""
+
+    def __post_init__(self) -> None:
+        unknown = [suffix for suffix in self.suffixes if suffix not in SCENE_FILE_SUFFIXES]
+        if unknown or not self.suffixes:
+            known = ", ".join(SCENE_FILE_SUFFIXES)
+            raise ValueError(f"suffixes: found {list(self.suffixes)}, expected some of {known}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileContent:
+    """A scene's file after reading."""
+
+    name: str
+    """Its name without folders; the ending tells the format."""
+    content: bytes
+    """All of it."""
+
+    @property
+    def suffix(self) -> str:
+        """The ending in lower case, e.g. ``.glb``."""
+        return PurePath(self.name).suffix.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

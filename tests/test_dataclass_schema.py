@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from sigma_framework.dataclass_schema import Range, build, describe, raster_fields, shown
+from sigma_framework.dataclass_schema import Range, build, describe, file_fields, shown
 from sigma_framework.types import Raster
 
 
@@ -99,7 +99,7 @@ def test_all_problems_come_together() -> None:
 def test_pictures_pass_untouched() -> None:
     picture = object()
     assert build(Outer, {"steps": 1, "picture": picture}, "").value.picture is picture
-    assert raster_fields(Outer) == {"picture": Raster("mask")}
+    assert file_fields(Outer) == {"picture": Raster("mask")}
 
 
 def test_words_for_people() -> None:

@@ -1,7 +1,7 @@
 """Makes the example scenes of this folder from toybox worlds: python examples/scenes/make_scenes.py
 
 `mixed.yaml` says the place of each of four subjects by another kind of control; `insert.yaml` puts two subjects into a
-picture; `boxes.yaml` uses 2D boxes alone.
+picture; `boxes.yaml` uses 2D boxes alone; `meshes.yaml` arranges a GLB, an OBJ and a 3D box in space, as in Figure 1.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from trimesh.convex import convex_hull
 
+from sigma_controls.mesh import write_glb
 from sigma_datasources.toybox.config import ToyboxConfig
+from sigma_datasources.toybox.solids import SOLIDS
 from sigma_datasources.toybox.source import ToyboxSource
-from sigma_framework import Example
+from sigma_framework import Box3D, Camera, Example
 
 FOLDER = Path(__file__).parent
-MIXED, INSERTED, BACKGROUND, BOXES = 4, 11, 20, 23
+MIXED, INSERTED, BACKGROUND, BOXES, MESHES = 4, 11, 20, 23, 58
 """Where the search for a fitting example starts, one number per scene."""
 
 
@@ -27,6 +30,7 @@ def main() -> None:
     write("mixed", mixed(find(4, MIXED)))
     write("boxes", boxes(find(3, BOXES)))
     write("insert", insert(find(2, INSERTED), find(1, BACKGROUND)))
+    write("meshes", meshes(find(3, MESHES)))
 
 
 def find(subjects: int, start: int) -> Example:
@@ -53,8 +57,42 @@ def mixed(example: Example) -> dict[str, Any]:
             **{key: [round(v, 3) for v in getattr(solid.box3d, key)] for key in ("center", "size", "rotation")},
         },
     ]
-    camera = {key: round(getattr(solid.camera, key), 3) for key in ("fx", "fy", "cx", "cy")}
-    return {**scene("mixed", example, controls), "camera": camera}
+    return {**scene("mixed", example, controls), "camera": camera_of(solid.camera)}
+
+
+def meshes(example: Example) -> dict[str, Any]:
+    """Two meshes, as an image-to-3D tool would give them, and a 3D box."""
+    controls: list[dict[str, Any]] = []
+    for number, (one, ending) in enumerate(zip(example.subjects, ("glb", "obj", ""), strict=True), start=1):
+        assert one.box3d is not None
+        place = {key: [round(v, 3) for v in getattr(one.box3d, key)] for key in ("center", "size", "rotation")}
+        if not ending:
+            controls.append({"type": "box3d", **place})
+            continue
+        corners, triangles = solid_mesh(one.caption.split()[-1], one.box3d)
+        file = f"meshes_{number}.{ending}"
+        content = write_glb(corners, triangles) if ending == "glb" else obj_text(corners, triangles).encode()
+        (FOLDER / file).write_bytes(content)
+        controls.append({"type": "mesh", "file": file, "position": place["center"], "rotation": place["rotation"]})
+    return {**scene("meshes", example, controls), "camera": camera_of(example.subjects[0].camera)}
+
+
+def solid_mesh(name: str, box: Box3D) -> tuple[np.ndarray, np.ndarray]:
+    """(V, 3) corners in metres, y up and the front +z, and (F, 3) triangles of a solid that fills a box."""
+    solid = SOLIDS[name]
+    hull = convex_hull(solid.cloud / solid.extents * (np.asarray(box.size) / 2))
+    return np.asarray(hull.vertices) * [1, -1, -1], np.asarray(hull.faces)
+
+
+def obj_text(corners: np.ndarray, triangles: np.ndarray) -> str:
+    """A mesh in Wavefront's format, whose indices start at 1."""
+    lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in corners]
+    return "\n".join([*lines, *(f"f {a + 1} {b + 1} {c + 1}" for a, b, c in triangles)]) + "\n"
+
+
+def camera_of(camera: Camera) -> dict[str, float]:
+    """As a scene writes it."""
+    return {key: round(getattr(camera, key), 3) for key in ("fx", "fy", "cx", "cy")}
 
 
 def boxes(example: Example) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sigma_framework.errors import Problem, SceneError
 from sigma_framework.scene import files
 from sigma_framework.scene.document import VERSION
 from sigma_framework.scene.records import Scene, is_array
-from sigma_framework.types import Camera
+from sigma_framework.types import Camera, FileContent
 
 _ESCAPED = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff]")
 """What YAML reads differently than JSON."""
@@ -24,9 +24,10 @@ def write_document(scene: Scene) -> dict[str, Any]:
     problems: list[Problem] = []
 
     def plain(where: str, value: Any) -> Any:
-        is_own = isinstance(value, os.PathLike) or (files.names_picture(value) and files.is_absolute(value))
-        if is_array(value) or is_own:
-            what = "an array" if is_array(value) else "a path of this machine"
+        is_own = isinstance(value, os.PathLike) or (files.names_file(value) and files.is_absolute(value))
+        is_content = is_array(value) or isinstance(value, FileContent)
+        if is_content or is_own:
+            what = "an array" if is_array(value) else "a file's content" if is_content else "a path of this machine"
             problems.append(Problem(where, f"found {what}, expected a relative file name", "use save or copy_inputs"))
             return None
         if isinstance(value, Mapping):

@@ -7,12 +7,14 @@ import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sigma_framework.errors import nearest_name
+from sigma_framework.types import SCENE_FILE_SUFFIXES, FileContent, SceneFile
 
 MAX_FILE_BYTES = 256 * 2**20
 """Largest picture file, bytes: 50 megapixels of float32 fit."""
 MAX_PATH_CHARACTERS = 1000
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
-"""Endings by which a control's text counts as a picture where no plugin is asked which fields are."""
+FILE_SUFFIXES = (*PICTURE_SUFFIXES, *SCENE_FILE_SUFFIXES)
+"""Endings by which a control's text counts as a file where no plugin is asked which fields are."""
 
 
 class InputFault(Exception):
@@ -68,9 +70,9 @@ def is_absolute(text: str) -> bool:
     return PurePosixPath(text).is_absolute() or windows.is_absolute() or bool(windows.drive or windows.root)
 
 
-def names_picture(value: object) -> bool:
+def names_file(value: object) -> bool:
     """Whether a control's value is a file by its type or by how it ends."""
-    return isinstance(value, os.PathLike) or (isinstance(value, str) and Path(value).suffix.lower() in PICTURE_SUFFIXES)
+    return isinstance(value, os.PathLike) or (isinstance(value, str) and Path(value).suffix.lower() in FILE_SUFFIXES)
 
 
 def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -97,6 +99,26 @@ def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     if len(content) != status.st_size:
         raise InputFault(f'"{path.name}" changed while it was read', "try again")
     return content
+
+
+def read_content(path: Path, mark: SceneFile) -> FileContent:
+    """A file that is no picture; raises ``InputFault`` as ``read_file`` does, and for an ending that is not taken."""
+    _require_suffix(path.name, path.suffix.lower(), mark)
+    return FileContent(name=path.name, content=read_file(path, mark.max_bytes))
+
+
+def checked_content(content: FileContent, mark: SceneFile) -> FileContent:
+    """A content that the caller made; raises ``InputFault`` for its ending or size."""
+    _require_suffix(content.name, content.suffix, mark)
+    if not 0 < len(content.content) <= mark.max_bytes:
+        raise InputFault(f'"{content.name}" has {len(content.content):,} bytes, expected 1 to {mark.max_bytes:,}')
+    return content
+
+
+def _require_suffix(name: str, suffix: str, mark: SceneFile) -> None:
+    if suffix not in mark.suffixes:
+        allowed = ", ".join(mark.suffixes)
+        raise InputFault(f'"{name}" ends in "{suffix}", allowed: {allowed}', "export it in one of them")
 
 
 def _require_inside(path: Path, base: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from sigma_framework.scene import files, pictures, rasters
 from sigma_framework.scene.document import Draft, camera_of
 from sigma_framework.scene.framing import Framing
 from sigma_framework.scene.records import Scene, is_path
-from sigma_framework.types import BoolMap, Camera, Canvas, DepthRaster, Raster, RgbImage
+from sigma_framework.types import BoolMap, Camera, Canvas, DepthRaster, FileContent, Raster, RgbImage, SceneFile
 
 if TYPE_CHECKING:
     from sigma_framework.specs import ControlSpec
@@ -106,6 +106,16 @@ class _Reader:
             return None
         finally:
             self.warn(where, found)
+
+    def content(self, mark: SceneFile, source: Any, where: str) -> FileContent | None:
+        """A file that is no picture, or None and a problem."""
+        try:
+            if isinstance(source, FileContent):
+                return files.checked_content(source, mark)
+            return files.read_content(files.locate(source, self.folder), mark)
+        except files.InputFault as fault:
+            self.note(where, fault)
+            return None
 
     def structure(self, source: Any, where: str = "structure") -> NDArray[np.uint8] | DepthRaster | None:
         """The scene's own depth map, or None and a problem."""
@@ -232,14 +242,19 @@ def _geometry(control: Mapping[str, Any], where: str, controls: Mapping[str, Con
     schema = controls[kind].geometry
     data = {key: value for key, value in control.items() if key != "type"}
     failed = False
-    for name, mark in dataclass_schema.raster_fields(schema).items():
+    for name, mark in dataclass_schema.file_fields(schema).items():
         source = data.get(name)
         if source is None:
             continue
-        if not _is_picture(source):
-            what = f"found {dataclass_schema.shown(source)}, expected a {mark.reading} file"
+        if not _is_given(mark, source):
+            wanted = f"a {mark.reading} file" if isinstance(mark, Raster) else f"a file ({', '.join(mark.suffixes)})"
+            what = f"found {dataclass_schema.shown(source)}, expected {wanted}"
             reader.problems.append(Problem(f"{where}.{name}", what))
             failed = True
+            continue
+        if isinstance(mark, SceneFile):
+            data[name] = reader.content(mark, source, f"{where}.{name}")
+            failed = failed or data[name] is None
             continue
         # a sibling "<field>_kind" says how a depth file is meant; without it the file's number type does
         reading = data.get(f"{name}_kind")
@@ -247,10 +262,12 @@ def _geometry(control: Mapping[str, Any], where: str, controls: Mapping[str, Con
         failed = failed or opened is None
         data[name] = opened
     checked = dataclass_schema.build(schema, data, where)
-    # with a raster missing, what the geometry says of itself as a whole would only repeat that
+    # with a file missing, what the geometry says of itself as a whole would only repeat that
     reader.problems.extend(problem for problem in checked.problems if not failed or problem.where != where)
     return None if failed else checked.value
 
 
-def _is_picture(value: Any) -> bool:
+def _is_given(mark: Raster | SceneFile, value: Any) -> bool:
+    if isinstance(mark, SceneFile):
+        return isinstance(value, (str, os.PathLike, FileContent))
     return isinstance(value, (str, os.PathLike, np.ndarray, DepthRaster)) or hasattr(value, "getpixel")

@@ -20,7 +20,7 @@ from sigma_framework.scene.document import PICTURE_KEYS
 from sigma_framework.scene.document_output import document_text, write_document
 from sigma_framework.scene.pictures import sniff
 from sigma_framework.scene.records import Scene, Subject, is_array
-from sigma_framework.types import DepthRaster
+from sigma_framework.types import SCENE_FILE_SUFFIXES, DepthRaster, FileContent
 
 INPUTS = "inputs"
 """Folder of the copied pictures, beside the document."""
@@ -58,7 +58,7 @@ def copy_pictures(scene: Scene, folder: Path) -> Scene:
         where = f"subjects[{index}]"
         control = dict(subject.control)
         for key, value in subject.control.items():
-            if is_array(value) or files.names_picture(value):
+            if is_array(value) or isinstance(value, FileContent) or files.names_file(value):
                 control[key] = stored(value, f"{where}.control.{key}")
             if isinstance(value, DepthRaster):
                 control[f"{key}_kind"] = "metric_m" if value.kind == "metric" else "disparity"
@@ -69,16 +69,30 @@ def copy_pictures(scene: Scene, folder: Path) -> Scene:
 
 
 def _store(source: Any, folder: Path | None, target: Path) -> str:
-    """Writes one picture to ``target/inputs/<sha256>.<ext>``; gives the relative name."""
-    content = encode_array(source) if is_array(source) else files.read_file(files.locate(source, folder))
-    extension = _EXTENSIONS.get(sniff(content))
-    if extension is None:
-        raise files.InputFault("not a picture that a scene can hold", f"allowed: {', '.join(_EXTENSIONS)}")
+    """Writes one file to ``target/inputs/<sha256>.<ext>``; gives the relative name."""
+    content, extension = _content_of(source, folder)
     name = f"{INPUTS}/{hashlib.sha256(content).hexdigest()}{extension}"
     if not (target / name).exists():
         (target / INPUTS).mkdir(parents=True, exist_ok=True)
         _write(target / name, content)
     return name
+
+
+def _content_of(source: Any, folder: Path | None) -> tuple[bytes, str]:
+    """Bytes of a picture or another file of a scene, and the ending of its copy's name."""
+    if isinstance(source, FileContent):
+        return source.content, source.suffix
+    if is_array(source):
+        content = encode_array(source)
+    else:
+        path = files.locate(source, folder)
+        content = files.read_file(path)
+        if path.suffix.lower() in SCENE_FILE_SUFFIXES:
+            return content, path.suffix.lower()
+    extension = _EXTENSIONS.get(sniff(content))
+    if extension is None:
+        raise files.InputFault("not a picture that a scene can hold", f"allowed: {', '.join(_EXTENSIONS)}")
+    return content, extension
 
 
 def encode_array(source: NDArray[Any] | DepthRaster | Image.Image) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 
 from sigma_framework.dataclass_schema import build
 from sigma_framework.specs import ComponentSpec
-from sigma_framework.types import DepthRaster
+from sigma_framework.types import DepthRaster, FileContent
 
 
 class ComponentConformance:
@@ -109,8 +109,8 @@ def frozen_arrays(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A record as what a scene would write: maps and lists, with arrays and depth rasters as they are."""
-    if is_dataclass(value) and not isinstance(value, (type, DepthRaster)):
+    """A record as what a scene would write: maps and lists, with arrays, depth rasters, file contents as they are."""
+    if is_dataclass(value) and not isinstance(value, (type, DepthRaster, FileContent)):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from sigma_framework import cli, data_cli
+from sigma_framework import cli, data_cli, study_cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 PROGRAMS = {"sigma-run": cli.run_app, "sigma-export": cli.export_app}
 COMMANDS = {name: get_command(app) for name, app in PROGRAMS.items()}
 COMMANDS |= {f"sigma-data {name}": one for name, one in get_command(data_cli.data_app).commands.items()}  # type: ignore[attr-defined]  # a group
+COMMANDS |= {f"sigma-study {name}": one for name, one in get_command(study_cli.study_app).commands.items()}  # type: ignore[attr-defined]  # a group
 
 
 def section(program: str) -> str:

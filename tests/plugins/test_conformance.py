@@ -11,6 +11,7 @@ from sigma_annotators.plugin import sigma_register_annotators
 from sigma_backbones.plugin import sigma_register_backbones
 from sigma_controls.plugin import sigma_register_controls
 from sigma_datasources.plugin import sigma_register_datasources
+from sigma_framework import FileContent
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.specs import ComponentSpec
 from sigma_framework.testing import (
@@ -53,6 +54,7 @@ CONTROLS = named(sigma_register_controls())
 SAMPLERS = named(sigma_register_samplers())
 METRICS = named(sigma_register_metrics())
 SOURCES = named(sigma_register_datasources())
+TETRAHEDRON = b"v -1 -1 0\nv 1 -1 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 2 4\nf 2 3 4\nf 1 3 4\n"
 
 
 class TestControlsPlugin(PluginConformance):
@@ -94,6 +96,21 @@ class TestBox3D(ControlConformance):
         {"center": [0, 0, 4], "size": [1, 1, 1]},
         {"center": [0.4, -0.2, 4], "size": [1, 1, 1.4], "rotation": [0, 30, 0]},
         {"center": [1.8, 0, 4], "size": [1, 1, 1], "rotation": [10, 20, 30]},
+    )
+
+
+class TestMesh(ControlConformance):
+    spec = CONTROLS["mesh"]
+    geometries = (
+        {"file": FileContent(name="face.obj", content=TETRAHEDRON), "position": [0, 0, 4]},
+        {
+            "file": FileContent(name="face.obj", content=TETRAHEDRON),
+            "position": [1.8, 0, 4],
+            "rotation": [10, 20, 30],
+            "scale": 0.5,
+            "anchor": "bottom",
+            "up": "z",
+        },
     )
 
 

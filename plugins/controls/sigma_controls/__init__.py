@@ -1,1 +1,1 @@
-"""The built-in control types: mask, depth, box2d, box3d."""
+"""The built-in control types: mask, depth, box2d, box3d, mesh."""

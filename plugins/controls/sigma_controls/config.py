@@ -60,6 +60,17 @@ class Box3DConfig:
         check_jitter(self.aspect_jitter)
 
 
+@dataclass(frozen=True)
+class MeshConfig:
+    """Options of ``mesh``."""
+
+    dilate_fraction: tuple[float, float] = DILATE_FRACTION
+    """Range of the dilation radius in training, over the shorter side; the rim takes depth from beside it."""
+
+    def __post_init__(self) -> None:
+        check_dilation(self.dilate_fraction)
+
+
 def check_dilation(fraction: tuple[float, float]) -> None:
     """Raises ``ValueError`` unless 0 <= low <= high <= 0.5."""
     if not 0 <= fraction[0] <= fraction[1] <= 0.5:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from sigma_framework import Box3D, Raster
+from sigma_framework import Box3D, Raster, SceneFile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,3 +73,27 @@ class Box3DGeometry:
     def box(self) -> Box3D:
         """The same box as a record of the framework."""
         return Box3D(center=self.center, size=self.size, rotation=self.rotation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshGeometry:
+    """A mesh with a pose in camera coordinates (Figure 1)."""
+
+    file: Annotated[Any, SceneFile((".glb", ".obj"))]
+    """In a scene a GLB or OBJ; for the encoder its ``FileContent``."""
+    position: tuple[float, float, float]
+    """Where the anchor comes to lie: metres, x right, y down, z forward."""
+    rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Degrees (rx, ry, rz), R = Rz Ry Rx, about the anchor; without it the mesh stands upright and faces the viewer."""
+    scale: float = 1.0
+    """Metres per unit of the file."""
+    anchor: Literal["origin", "center", "bottom"] = "origin"
+    """The file's origin, the centre of its upright bounding box, or the middle of that box's underside."""
+    up: Literal["y", "z"] = "y"
+    """The file's axis that points up: y in glTF and most OBJ files (front +z), z in some OBJ files (front -y)."""
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (*self.position, *self.rotation, self.scale)):
+            raise ValueError("position, rotation and scale must be finite")
+        if self.scale <= 0:
+            raise ValueError(f"scale: found {self.scale}, expected metres per unit of the file, above 0")

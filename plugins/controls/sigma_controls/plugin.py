@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sigma_controls.config import Box2DConfig, Box3DConfig, DepthConfig, MaskConfig
-from sigma_controls.geometry import Box2DGeometry, Box3DGeometry, DepthGeometry, MaskGeometry
+from sigma_controls.config import Box2DConfig, Box3DConfig, DepthConfig, MaskConfig, MeshConfig
+from sigma_controls.geometry import Box2DGeometry, Box3DGeometry, DepthGeometry, MaskGeometry, MeshGeometry
 from sigma_framework import ControlSpec, hookimpl
 
 SIGMA_PLUGIN_API = 1
@@ -13,7 +13,7 @@ SIGMA_PLUGIN_API = 1
 
 @hookimpl
 def sigma_register_controls() -> Iterable[ControlSpec]:
-    """Four ways of saying where a subject stands."""
+    """Five ways of saying where a subject stands."""
     yield ControlSpec(
         name="mask",
         config=MaskConfig,
@@ -43,4 +43,13 @@ def sigma_register_controls() -> Iterable[ControlSpec]:
         factory="sigma_controls.box3d:Box3DControl",
         summary="an oriented box in space: its silhouette and its depth",
         gives_depth=True,
+    )
+    yield ControlSpec(
+        name="mesh",
+        config=MeshConfig,
+        geometry=MeshGeometry,
+        factory="sigma_controls.mesh:MeshControl",
+        summary="a GLB or OBJ with a pose in space: its silhouette and its depth",
+        gives_depth=True,
+        extra="mesh",
     )
