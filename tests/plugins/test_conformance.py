@@ -38,6 +38,12 @@ TESTED_ELSEWHERE = {
     "flux_kontext": "tests/plugins/backbones",
     "flux2_klein": "tests/plugins/backbones/flux2_klein",
     "sigma_set": "tests/plugins/datasources/sigma_set",
+    "dino_i": "tests/plugins/metrics/test_field_measures.py",
+    "siglip_i": "tests/plugins/metrics/test_field_measures.py",
+    "siglip_t": "tests/plugins/metrics/test_field_measures.py",
+    "depth_mse": "tests/plugins/metrics/test_field_measures.py",
+    "clip_iqa": "tests/plugins/metrics/test_field_measures.py",
+    "musiq": "tests/plugins/metrics/test_field_measures.py",
     "any_insertion": "tests/plugins/datasources/any_insertion",
     "musar_gen": "tests/plugins/datasources/musar_gen",
 }
