@@ -19,7 +19,6 @@ from sigma_framework.recipe.build import (
     build_backbone,
     build_control,
     build_datasources,
-    build_metrics,
     build_named_control,
     control_specs,
     plan_annotators,
@@ -177,26 +176,11 @@ class Framework:
         return train_recipe(self.recipe, self.host, self.run_folder, fresh, allow, self.progress)
 
     def evaluate(self) -> Mapping[str, float]:
-        """Generates and measures; writes tables, ``grid.png`` and ``report.html``; returns the means."""
-        from sigma_framework.evaluation import ControlDraw, Evaluation, SceneGroup, run_evaluation
+        """Makes the images that are missing, measures them, writes tables and ``report.html``; returns the means."""
+        from sigma_framework.evaluation import plan_evaluation, run_evaluation
 
-        recipe = self.recipe
-        first = recipe.evaluate.source or next(iter(recipe.datasources))
-        wanted = {first: recipe.evaluate.scenes} | {n: k for n, k in recipe.evaluate.also.items() if n != first}
-        sources = build_datasources(recipe, self.host)
-        named, per_subject = self._evaluated_controls()
-        controls = dict(build_named_control(recipe, self.host, name) for name in named)
-        work = Evaluation(
-            maker=self._maker(self._sampler_spec(inserting=False), controls),
-            control_specs=control_specs(recipe, self.host),
-            size_multiple=self._size_multiple,
-            groups=[SceneGroup(name=name, source=sources[name], scenes=count) for name, count in wanted.items()],
-            subjects=recipe.evaluate.subjects,
-            draw=ControlDraw(controls=tuple(controls), per_subject=per_subject),
-            metrics=build_metrics(recipe, self.host),
-            seed=recipe.run.seed,
-            batch_size=recipe.evaluate.batch_size,
-            shuffle_identities=recipe.evaluate.shuffle_identities,
+        work = plan_evaluation(
+            self.recipe, self.host, lambda controls: self._maker(self._sampler_spec(inserting=False), controls)
         )
         self.write_record()
         losses = self._validation_losses()
@@ -330,15 +314,6 @@ class Framework:
             if isinstance(other, SamplerSpec) and "background" in other.needs:
                 return other
         raise PluginError("no registered sampler keeps a background; write `sampler: {type: ...}` of one that does")
-
-    def _evaluated_controls(self) -> tuple[list[str], bool]:
-        """What an evaluation draws controls from, and whether for each subject anew (a mixed granularity)."""
-        named = self.recipe.evaluate.control
-        granularities = self.recipe.granularities
-        if named is not None and not (named in granularities and granularities[named].mixed):
-            return [named], False
-        # Nothing named: as in training. Mixed: from all the others.
-        return [block.control for block in granularities.values() if block.control and block.weight > 0], bool(named)
 
     def _validation_losses(self) -> Mapping[str, float]:
         """The adapter's validation loss per stage, where the recipe asks for it."""

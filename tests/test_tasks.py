@@ -19,7 +19,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
-    overrides = ["evaluate.scenes=2", "sampler.steps=2", f"run.dir={tmp_path / 'run'}"]
+    overrides = ["evaluate.scenes=2", "evaluate.subjects=3", "sampler.steps=2", f"run.dir={tmp_path / 'run'}"]
     lines = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
     with (tmp_path / "run" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
