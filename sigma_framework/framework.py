@@ -29,8 +29,9 @@ from sigma_framework.scene import ResolvedScene, Scene, Subject
 from sigma_framework.specs import BackboneSpec, SamplerSpec
 
 if TYPE_CHECKING:
+    from sigma_framework.dataset_build import Build
     from sigma_framework.generation import ImageMaker, StepCallback
-    from sigma_framework.protocols import Backbone, ControlEncoder
+    from sigma_framework.protocols import Backbone, ControlEncoder, DataSource
     from sigma_framework.training.training_run import TrainingOutcome
     from sigma_framework.types import OnStep, Result
 
@@ -180,7 +181,10 @@ class Framework:
         from sigma_framework.evaluation import plan_evaluation, run_evaluation
 
         work = plan_evaluation(
-            self.recipe, self.host, lambda controls: self._maker(self._sampler_spec(inserting=False), controls)
+            self.recipe,
+            self.host,
+            lambda controls: self._maker(self._sampler_spec(inserting=False), controls),
+            self._annotated if self.recipe.annotators else None,
         )
         self.write_record()
         losses = self._validation_losses()
@@ -213,26 +217,12 @@ class Framework:
 
     def build(self) -> Mapping[str, int]:
         """Makes a data set in the run folder's ``shards/``, going on where it was stopped; returns counts."""
-        from sigma_framework.dataset_build import Build, Stage, run_build
+        from sigma_framework.dataset_build import run_build
         from sigma_framework.run_folder import held
-        from sigma_framework.shards import Encoding
 
-        recipe, block = self.recipe, self.recipe.build
-        name = block.source or next(iter(recipe.datasources), None)
-        source = recipe.datasources[name] if name is not None else None
-        work = Build(
-            source=None if source is None else self.host.make(source.component, source.config),
-            stages=[
-                Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, self.host)
-            ],
-            count=block.count,
-            seed=recipe.run.seed,
-            batch=block.batch,
-            workers=block.workers,
-            engine=block.engine,
-            per_shard=block.per_shard,
-            encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
-        )
+        block = self.recipe.build
+        name = block.source or next(iter(self.recipe.datasources), None)
+        work = self._build_of(name, block.count)
         self.write_record()
         if block.engine == "array":  # several jobs share the folder
             return run_build(work, self.run_folder, self.progress)
@@ -314,6 +304,39 @@ class Framework:
             if isinstance(other, SamplerSpec) and "background" in other.needs:
                 return other
         raise PluginError("no registered sampler keeps a background; write `sampler: {type: ...}` of one that does")
+
+    def _annotated(self) -> DataSource:
+        """What the recipe's annotators make of the source of an evaluation, as shards below the run folder."""
+        from sigma_framework.dataset_build import run_build
+        from sigma_framework.evaluation.annotated import AnnotatedSource
+
+        name = self.recipe.evaluate.source or next(iter(self.recipe.datasources))
+        folder = self.run_folder / "annotated"
+        if not (folder / "shards" / "manifest.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            run_build(self._build_of(name, None), folder, self.progress)
+        return AnnotatedSource(folder / "shards")
+
+    def _build_of(self, name: str | None, count: int | None) -> Build:
+        """The recipe's stages over ``count`` records of a source; None takes all of them."""
+        from sigma_framework.dataset_build import Build, Stage
+        from sigma_framework.shards import Encoding
+
+        recipe, block = self.recipe, self.recipe.build
+        given = recipe.datasources[name] if name is not None else None
+        source: DataSource | None = None if given is None else self.host.make(given.component, given.config)
+        stages = [Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, self.host)]
+        return Build(
+            source=source,
+            stages=stages,
+            count=count if count is not None else len(source or ()),
+            seed=recipe.run.seed,
+            batch=block.batch,
+            workers=block.workers,
+            engine=block.engine,
+            per_shard=block.per_shard,
+            encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
+        )
 
     def _validation_losses(self) -> Mapping[str, float]:
         """The adapter's validation loss per stage, where the recipe asks for it."""

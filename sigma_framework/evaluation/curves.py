@@ -25,7 +25,8 @@ class _Panel:
     from_zero: bool = False
 
     def value(self, point: Point) -> float | None:
-        return float(point.scenes) if self.name == _SCENES else point.means.get(self.name)
+        found = float(point.scenes) if self.name == _SCENES else point.means.get(self.name)
+        return found if found is not None and math.isfinite(found) else None
 
     def error(self, point: Point) -> float:
         return point.errors.get(self.name, 0.0)

@@ -29,7 +29,7 @@ MakerOf = Callable[[Mapping[str, ControlEncoder]], ImageMaker]
 
 
 def plan_evaluation(
-    recipe: Recipe, host: PluginHost, maker: MakerOf, sources: Mapping[str, DataSource] | None = None
+    recipe: Recipe, host: PluginHost, maker: MakerOf, annotated: Callable[[], DataSource] | None = None
 ) -> Evaluation:
     """What the recipe evaluates; its metrics are made, so that what they lack is told before images are made.
 
@@ -37,7 +37,7 @@ def plan_evaluation(
         recipe: of the task evaluate.
         host: its plugins.
         maker: loads what makes images, given encoders by registered control type.
-        sources: data sources by name in the place of the recipe's; None builds the recipe's.
+        annotated: gives the examples in the place of the recipe's first source, which annotators have worked on.
 
     Raises:
         WeightsError: a metric's model is not there.
@@ -57,15 +57,17 @@ def plan_evaluation(
         identity_padding=recipe.conditioning.identity_padding,
     )
     reporting = Reporting(paper_table=block.paper_table, beside=tuple(map(read_summary, block.beside)), note=block.note)
-    making = None if block.images is not None else _making(recipe, host, maker, sources)
+    making = None if block.images is not None else _making(recipe, host, maker, annotated)
     return Evaluation(making=making, scoring=scoring, reporting=reporting, images=block.images, system=block.system)
 
 
-def _making(recipe: Recipe, host: PluginHost, maker: MakerOf, sources: Mapping[str, DataSource] | None) -> Making:
+def _making(recipe: Recipe, host: PluginHost, maker: MakerOf, annotated: Callable[[], DataSource] | None) -> Making:
     block = recipe.evaluate
     first = block.source or next(iter(recipe.datasources))
-    wanted = {first: block.scenes} | {name: count for name, count in block.also.items() if name != first}
-    given = build_datasources(recipe, host) if sources is None else sources
+    wanted: dict[str, int | None] = {first: block.scenes}
+    if annotated is None:
+        wanted |= {name: count for name, count in block.also.items() if name != first}
+    sources = {first: annotated()} if annotated is not None else build_datasources(recipe, host)
     named, per_subject = _drawn_controls(recipe)
     controls = dict(build_named_control(recipe, host, name) for name in named)
     spec = recipe.require_backbone().component.spec
@@ -75,7 +77,7 @@ def _making(recipe: Recipe, host: PluginHost, maker: MakerOf, sources: Mapping[s
         controls=controls,
         control_specs=control_specs(recipe, host),
         size_multiple=spec.size_multiple,
-        groups=[SceneGroup(name=name, source=given[name], scenes=count) for name, count in wanted.items()],
+        groups=[SceneGroup(name=name, source=sources[name], scenes=count) for name, count in wanted.items()],
         subjects=block.subjects,
         draw=ControlDraw(controls=tuple(controls), per_subject=per_subject),
         seed=recipe.run.seed,

@@ -111,8 +111,8 @@ class Measured:
         return [number for number, scene in enumerate(self.scored) if scene.group == group]
 
     def values(self, measure: Measure, scenes: Sequence[int]) -> list[float]:
-        """The finite values of some scenes, given by number."""
-        return [measure.values[number] for number in scenes if math.isfinite(measure.values[number])]
+        """The values of some scenes, given by number, without those where the measure does not apply."""
+        return [measure.values[number] for number in scenes if not math.isnan(measure.values[number])]
 
 
 def score_generations(work: Scoring, manifest: Manifest, folder: Path, progress: Progress) -> Measured:

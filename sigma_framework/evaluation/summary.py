@@ -110,8 +110,8 @@ def summarise(measured: Measured) -> Summary:
 
 
 def write_summary(summary: Summary, folder: Path) -> None:
-    """Writes ``scores.json``."""
-    text = json.dumps(asdict(summary), indent=1, ensure_ascii=False, default=str)
+    """Writes ``scores.json``; infinite means (PSNR of equal pictures) are no JSON and are left out."""
+    text = json.dumps(_finite(asdict(summary)), indent=1, ensure_ascii=False, default=str, allow_nan=False)
     (folder / SCORES).write_text(text + "\n", encoding="utf-8")
 
 
@@ -133,6 +133,13 @@ def read_summary(folder: Path) -> Summary:
         raise DataError(str(path), checked.problems)
     found: Summary = checked.value
     return found
+
+
+def _finite(value: Any) -> Any:
+    """Plain data without numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items() if not (isinstance(v, float) and not math.isfinite(v))}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _row(measured: Measured, system: str, section: str, scenes: Sequence[int]) -> Row:
@@ -164,9 +171,16 @@ def _means(measured: Measured, scenes: Sequence[int]) -> tuple[dict[str, float],
         values = measured.values(measure, scenes)
         if values:
             means[measure.name] = mean(values)
-        if len(values) > 1:
-            errors[measure.name] = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+        if (error := standard_error(values)) is not None:
+            errors[measure.name] = error
     return means, errors
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean; None of fewer than two values, and where one is infinite (PSNR of equal pictures)."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -26,6 +26,8 @@ from sigma_samplers.plugin import sigma_register_samplers
 
 TESTED_ELSEWHERE = {
     "subject_filter": "tests/plugins/annotators/test_subject_filter.py",
+    "dreambooth": "tests/plugins/datasources/test_dreambooth.py",
+    "reference_cutouts": "tests/plugins/datasources/test_dreambooth.py",
     "photographs": "tests/plugins/datasources/test_photographs.py",
     "plain_prompts": "tests/plugins/annotators/test_classical.py",
     "cutout_identities": "tests/plugins/annotators/test_classical.py",
