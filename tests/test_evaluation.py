@@ -77,6 +77,7 @@ def work_of(metric: Watching, **more: Any) -> tuple[Evaluation, Painter]:
     scoring = Scoring(
         metrics=more.pop("metrics", {"watching": metric}),
         better=more.pop("better", {"watching": "higher"}),
+        about={"like": "as the target"},
         control_specs=control_specs(recipe, host),
         encoder=painter.controls.__getitem__,
         identity_size=32,

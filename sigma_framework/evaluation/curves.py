@@ -88,8 +88,8 @@ def _draw(panel: _Panel, curves: Sequence[Curve]) -> str:
     seen = [(p, v) for curve in curves for p in curve.points if (v := panel.value(p)) is not None]
     low = 0.0 if panel.from_zero else min(value - panel.error(point) for point, value in seen)
     high = max(value + panel.error(point) for point, value in seen)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    low, high = (low if panel.from_zero else low - margin), high + margin
+    ticks = _round_levels(low, high)
+    low, high = ticks[0], ticks[-1]
     counts = sorted({point.subjects for point, _ in seen})
     first, last = counts[0], max(counts[-1], counts[0] + 1)
 
@@ -100,10 +100,9 @@ def _draw(panel: _Panel, curves: Sequence[Curve]) -> str:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low)
 
     parts = [f'<text x="{_LEFT}" y="16" font-weight="bold">{html.escape(panel.title)}</text>']
-    for k in range(4):
-        level = low + (high - low) * k / 3
+    for level in ticks:
         parts.append(f'<path d="M{_LEFT} {y(level):.1f}H{_WIDTH - _RIGHT}" stroke="#ddd"/>')
-        parts.append(f'<text x="{_LEFT - 5}" y="{y(level) + 4:.1f}" text-anchor="end">{level:.3g}</text>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{y(level) + 4:.1f}" text-anchor="end">{level:.6g}</text>')
     for count in counts:
         parts.append(f'<text x="{x(count):.1f}" y="{_HEIGHT - _BOTTOM + 14}" text-anchor="middle">{count}</text>')
     for k, curve in enumerate(curves):
@@ -118,6 +117,16 @@ def _draw(panel: _Panel, curves: Sequence[Curve]) -> str:
                 bar = f"M{at:.1f} {y(value - error):.1f}V{y(value + error):.1f}"
                 parts.append(f'<path d="{bar}" stroke="{colour}" opacity=".5"/>')
     return "".join(parts)
+
+
+def _round_levels(low: float, high: float) -> list[float]:
+    """About four round numbers that hold everything between the two."""
+    span = (high - low) or abs(high) or 1.0
+    unit = 10.0 ** math.floor(math.log10(span / 3))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= span / 3)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    last = max(last, first + 1)
+    return [step * k for k in range(first, last + 1)]
 
 
 def _text(value: float | None) -> str:

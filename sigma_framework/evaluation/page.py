@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from sigma_framework.evaluation.scoring import Measured, Scored
-from sigma_framework.evaluation.summary import Summary
+from sigma_framework.evaluation.summary import Summary, told
 from sigma_framework.evaluation.tables import TextTable, as_html
 from sigma_framework.picture_grid import untile
 from sigma_framework.types import RgbImage
@@ -65,10 +65,10 @@ def made_with(facts: Mapping[str, object]) -> str:
 def _made_with(summary: Summary) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(one.name)}</td><td>{one.better}</td><td class=small>"
-        f"{html.escape(made_with(one.facts)) or '-'}</td></tr>"
+        f"{'<br>'.join(html.escape(text) for text in (one.about, made_with(one.facts)) if text)}</td></tr>"
         for one in summary.measures
     )
-    head = "<tr><th>measure</th><th>better</th><th>made with</th></tr>"
+    head = "<tr><th>measure</th><th>better</th><th>what it says, what it was made with</th></tr>"
     return f"<h2>What the numbers are</h2><div class=wide><table>{head}{rows}</table></div>"
 
 
@@ -77,7 +77,7 @@ def _scenes(measured: Measured) -> str:
     rows = []
     for number, scene in enumerate(shown):
         numbers = "<br>".join(
-            f"{html.escape(one.name)} {one.values[number]:.4g}"
+            f"{html.escape(one.name)} {told(one.values[number])}"
             for one in measured.measures
             if math.isfinite(one.values[number])
         )
@@ -93,7 +93,13 @@ def _scenes(measured: Measured) -> str:
 
 def _about(scene: Scored) -> str:
     cost = f"{scene.seconds:.2f} s" if math.isfinite(scene.seconds) else ""
-    lines = (scene.image, scene.key, f"{scene.subjects} subjects", ", ".join(dict.fromkeys(scene.controls)), cost)
+    lines = (
+        scene.image,
+        scene.key,
+        f"{scene.subjects} subject{'s' if scene.subjects > 1 else ''}",
+        ", ".join(dict.fromkeys(scene.controls)),
+        cost,
+    )
     return "<br>".join(html.escape(line) for line in (*lines, scene.prompt) if line)
 
 

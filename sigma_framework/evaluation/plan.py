@@ -51,6 +51,7 @@ def plan_evaluation(
     scoring = Scoring(
         metrics=build_metrics(recipe, host),
         better=better,
+        about={name: metric.component.spec.summary for name, metric in recipe.metrics.items()},
         control_specs=control_specs(recipe, host),
         encoder=lambda control: build_control(recipe, host, control),
         identity_size=recipe.conditioning.identity_size,

@@ -14,7 +14,7 @@ from sigma_framework.evaluation.curves import draw_curves, write_curves
 from sigma_framework.evaluation.page import TITLES, made_with, report_page
 from sigma_framework.evaluation.paper import paper_tables
 from sigma_framework.evaluation.scoring import Measured
-from sigma_framework.evaluation.summary import Summary, mean, standard_error, summarise, write_summary
+from sigma_framework.evaluation.summary import Summary, mean, standard_error, summarise, told, write_summary
 from sigma_framework.evaluation.tables import TextTable, as_markdown, other_measures, paper_layout, write_csv
 from sigma_framework.picture_grid import grid_picture
 
@@ -112,8 +112,7 @@ def _mean_and_error(values: Sequence[float]) -> str:
     """``mean ± standard error``; a dash where a measure does not apply."""
     if not values:
         return "-"
-    error = standard_error(values)
-    return f"{mean(values):.4g}" + ("" if error is None else f" ± {error:.2g}")
+    return told(mean(values), standard_error(values))
 
 
 def _number(value: float | None, form: str) -> str:

@@ -34,6 +34,8 @@ class Scoring:
     """By the recipe's names."""
     better: Mapping[str, str]
     """``higher`` or ``lower``, by the recipe's names."""
+    about: Mapping[str, str]
+    """What each says, one line, by the recipe's names."""
     control_specs: Mapping[str, ControlSpec]
     """By registered type."""
     encoder: Callable[[str], ControlEncoder]
@@ -78,6 +80,8 @@ class Measure:
     """With its variant in brackets."""
     better: str
     """``higher`` or ``lower``."""
+    about: str
+    """What it says, one line."""
     values: tuple[float, ...]
     """One per image; NaN where it does not apply."""
     facts: Mapping[str, Any]
@@ -171,7 +175,13 @@ def _measures(work: Scoring) -> Iterator[Measure]:
                     f"metrics.{owner[name]} and metrics.{block} both give {name}; remove one, or give it a label"
                 )
             owner[name] = block
-            yield Measure(name=name, better=work.better[block], values=tuple(values), facts=facts)
+            yield Measure(
+                name=name,
+                better=work.better[block],
+                about=work.about.get(block, ""),
+                values=tuple(values),
+                facts=facts,
+            )
 
 
 def _require_sound(work: Scoring, manifest: Manifest, folder: Path) -> None:

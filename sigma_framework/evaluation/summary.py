@@ -13,7 +13,7 @@ import numpy as np
 
 from sigma_framework.dataclass_schema import build
 from sigma_framework.errors import DataError
-from sigma_framework.evaluation.scoring import Measured
+from sigma_framework.evaluation.scoring import Measure, Measured
 
 SCORES = "scores.json"
 SECTIONS: Mapping[str, Callable[[int], bool]] = {"single": lambda count: count == 1, "multi": lambda count: count > 1}
@@ -70,6 +70,8 @@ class MeasureFacts:
     """With its variant in brackets."""
     better: str
     """``higher`` or ``lower``."""
+    about: str = ""
+    """What it says, one line."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What it was made with."""
 
@@ -102,7 +104,7 @@ def summarise(measured: Measured) -> Summary:
         curves.append(Curve(system=system, points=tuple(_points(measured, group))))
     return Summary(
         heading=measured.heading,
-        measures=tuple(MeasureFacts(name=one.name, better=one.better, facts=one.facts) for one in measured.measures),
+        measures=tuple(_facts(one) for one in measured.measures),
         rows=tuple(rows),
         curves=tuple(curves),
         memory_of=measured.memory_of,
@@ -133,6 +135,10 @@ def read_summary(folder: Path) -> Summary:
         raise DataError(str(path), checked.problems)
     found: Summary = checked.value
     return found
+
+
+def _facts(measure: Measure) -> MeasureFacts:
+    return MeasureFacts(name=measure.name, better=measure.better, about=measure.about, facts=measure.facts)
 
 
 def _finite(value: Any) -> Any:
@@ -181,6 +187,14 @@ def standard_error(values: Sequence[float]) -> float | None:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def told(value: float, error: float | None = None) -> str:
+    """A number for people, with its standard error where there is one: ``74.54 ± 0.31``, ``7630 ± 1530``."""
+    digits = f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
+    if error is None:
+        return digits
+    return f"{digits} ± " + (f"{error:.0f}" if 100 <= error < 1e6 else f"{error:.2g}")
 
 
 def mean(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sigma_framework.evaluation.paper import COLUMNS, LOWER, PaperTable, base_name
-from sigma_framework.evaluation.summary import Row, Summary
+from sigma_framework.evaluation.summary import Row, Summary, told
 
 _NAMES = {"single": "one subject", "multi": "several subjects"}
 _CONTROL = "Control"
@@ -45,7 +45,7 @@ def paper_layout(summaries: Sequence[Summary], paper: PaperTable | None, number:
         printed = [row for row in paper.rows if row.section == section] if paper else []
         found = [(row, measures[k]) for k, one in enumerate(summaries) for row in one.rows if row.section == section]
         for theirs in printed:
-            cells = [f"{theirs.values[name]:g}" if name in theirs.values else "-" for name in names]
+            cells = [_printed(name, theirs.values.get(name)) for name in names]
             cells[before:before] = [theirs.control] if with_control else []
             rows.append((title, f"{theirs.method} (paper)", *cells))
             own.append(False)
@@ -129,7 +129,14 @@ def _cell(row: Row, measure: str | None) -> str:
     """``mean ± standard error``; a dash where a measure does not apply."""
     if measure is None or measure not in row.means:
         return "-"
-    return f"{row.means[measure]:.4g}" + (f" ± {row.errors[measure]:.2g}" if measure in row.errors else "")
+    return told(row.means[measure], row.errors.get(measure))
+
+
+def _printed(name: str, value: float | None) -> str:
+    """A number of the paper; its depth errors have one or two digits behind the point, all others two."""
+    if value is None:
+        return "-"
+    return f"{value:g}" if name in LOWER else f"{value:.2f}"
 
 
 def _plain(cell: str) -> str:
