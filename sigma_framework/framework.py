@@ -19,7 +19,6 @@ from sigma_framework.recipe.build import (
     build_backbone,
     build_control,
     build_datasources,
-    build_metrics,
     build_named_control,
     control_specs,
     plan_annotators,
@@ -30,8 +29,9 @@ from sigma_framework.scene import ResolvedScene, Scene, Subject
 from sigma_framework.specs import BackboneSpec, SamplerSpec
 
 if TYPE_CHECKING:
+    from sigma_framework.dataset_build import Build
     from sigma_framework.generation import ImageMaker, StepCallback
-    from sigma_framework.protocols import Backbone, ControlEncoder
+    from sigma_framework.protocols import Backbone, ControlEncoder, DataSource
     from sigma_framework.training.training_run import TrainingOutcome
     from sigma_framework.types import OnStep, Result
 
@@ -177,26 +177,14 @@ class Framework:
         return train_recipe(self.recipe, self.host, self.run_folder, fresh, allow, self.progress)
 
     def evaluate(self) -> Mapping[str, float]:
-        """Generates and measures; writes tables, ``grid.png`` and ``report.html``; returns the means."""
-        from sigma_framework.evaluation import ControlDraw, Evaluation, SceneGroup, run_evaluation
+        """Makes the images that are missing, measures them, writes tables and ``report.html``; returns the means."""
+        from sigma_framework.evaluation import plan_evaluation, run_evaluation
 
-        recipe = self.recipe
-        first = recipe.evaluate.source or next(iter(recipe.datasources))
-        wanted = {first: recipe.evaluate.scenes} | {n: k for n, k in recipe.evaluate.also.items() if n != first}
-        sources = build_datasources(recipe, self.host)
-        named, per_subject = self._evaluated_controls()
-        controls = dict(build_named_control(recipe, self.host, name) for name in named)
-        work = Evaluation(
-            maker=self._maker(self._sampler_spec(inserting=False), controls),
-            control_specs=control_specs(recipe, self.host),
-            size_multiple=self._size_multiple,
-            groups=[SceneGroup(name=name, source=sources[name], scenes=count) for name, count in wanted.items()],
-            subjects=recipe.evaluate.subjects,
-            draw=ControlDraw(controls=tuple(controls), per_subject=per_subject),
-            metrics=build_metrics(recipe, self.host),
-            seed=recipe.run.seed,
-            batch_size=recipe.evaluate.batch_size,
-            shuffle_identities=recipe.evaluate.shuffle_identities,
+        work = plan_evaluation(
+            self.recipe,
+            self.host,
+            lambda controls: self._maker(self._sampler_spec(inserting=False), controls),
+            self._annotated if self.recipe.annotators else None,
         )
         self.write_record()
         losses = self._validation_losses()
@@ -229,26 +217,12 @@ class Framework:
 
     def build(self) -> Mapping[str, int]:
         """Makes a data set in the run folder's ``shards/``, going on where it was stopped; returns counts."""
-        from sigma_framework.dataset_build import Build, Stage, run_build
+        from sigma_framework.dataset_build import run_build
         from sigma_framework.run_folder import held
-        from sigma_framework.shards import Encoding
 
-        recipe, block = self.recipe, self.recipe.build
-        name = block.source or next(iter(recipe.datasources), None)
-        source = recipe.datasources[name] if name is not None else None
-        work = Build(
-            source=None if source is None else self.host.make(source.component, source.config),
-            stages=[
-                Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, self.host)
-            ],
-            count=block.count,
-            seed=recipe.run.seed,
-            batch=block.batch,
-            workers=block.workers,
-            engine=block.engine,
-            per_shard=block.per_shard,
-            encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
-        )
+        block = self.recipe.build
+        name = block.source or next(iter(self.recipe.datasources), None)
+        work = self._build_of(name, block.count)
         self.write_record()
         if block.engine == "array":  # several jobs share the folder
             return run_build(work, self.run_folder, self.progress)
@@ -331,14 +305,38 @@ class Framework:
                 return other
         raise PluginError("no registered sampler keeps a background; write `sampler: {type: ...}` of one that does")
 
-    def _evaluated_controls(self) -> tuple[list[str], bool]:
-        """What an evaluation draws controls from, and whether for each subject anew (a mixed granularity)."""
-        named = self.recipe.evaluate.control
-        granularities = self.recipe.granularities
-        if named is not None and not (named in granularities and granularities[named].mixed):
-            return [named], False
-        # Nothing named: as in training. Mixed: from all the others.
-        return [block.control for block in granularities.values() if block.control and block.weight > 0], bool(named)
+    def _annotated(self) -> DataSource:
+        """What the recipe's annotators make of the source of an evaluation, as shards below the run folder."""
+        from sigma_framework.dataset_build import run_build
+        from sigma_framework.evaluation.annotated import AnnotatedSource
+
+        name = self.recipe.evaluate.source or next(iter(self.recipe.datasources))
+        folder = self.run_folder / "annotated"
+        if not (folder / "shards" / "manifest.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            run_build(self._build_of(name, None), folder, self.progress)
+        return AnnotatedSource(folder / "shards")
+
+    def _build_of(self, name: str | None, count: int | None) -> Build:
+        """The recipe's stages over ``count`` records of a source; None takes all of them."""
+        from sigma_framework.dataset_build import Build, Stage
+        from sigma_framework.shards import Encoding
+
+        recipe, block = self.recipe, self.recipe.build
+        given = recipe.datasources[name] if name is not None else None
+        source: DataSource | None = None if given is None else self.host.make(given.component, given.config)
+        stages = [Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, self.host)]
+        return Build(
+            source=source,
+            stages=stages,
+            count=count if count is not None else len(source or ()),
+            seed=recipe.run.seed,
+            batch=block.batch,
+            workers=block.workers,
+            engine=block.engine,
+            per_shard=block.per_shard,
+            encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
+        )
 
     def _validation_losses(self) -> Mapping[str, float]:
         """The adapter's validation loss per stage, where the recipe asks for it."""

@@ -14,7 +14,7 @@ _ROW_HEIGHT, _GAP, _HEADER = 128, 6, 16
 
 def grid_picture(rows: Sequence[Sequence[RgbImage]], titles: Sequence[str] = ()) -> RgbImage:
     """Pictures of any sizes as one white sheet, rows of equal height, columns aligned, titles on top."""
-    scaled = [[_to_height(_untile(picture), _ROW_HEIGHT) for picture in row] for row in rows]
+    scaled = [[_to_height(untile(picture), _ROW_HEIGHT) for picture in row] for row in rows]
     columns = max(len(row) for row in scaled)
     widths = [max(row[c].width for row in scaled if c < len(row)) for c in range(columns)]
     top = _HEADER if titles else 0
@@ -32,7 +32,7 @@ def grid_picture(rows: Sequence[Sequence[RgbImage]], titles: Sequence[str] = ())
     return np.asarray(sheet)
 
 
-def _untile(picture: RgbImage) -> RgbImage:
+def untile(picture: RgbImage) -> RgbImage:
     """A tall stack of square blocks (``I^S``) laid out in two rows; other pictures as they are."""
     height, width = picture.shape[:2]
     if height % width or height <= width:

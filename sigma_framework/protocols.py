@@ -241,7 +241,9 @@ class Metric(Protocol):
     """One or several numbers per image.
 
     A metric may also have ``markdown(self) -> str``: what its numbers cannot say, e.g. a matrix; an evaluation puts it
-    below the tables of ``results.md``.
+    below the tables of ``results.md``. And ``facts(self) -> Mapping[str, Any]``, plain data: what its numbers were made
+    with (weights, preprocessing, versions), which reports print beside them. Numbers made in different ways want
+    different names, e.g. with the variant in brackets.
     """
 
     def update(self, result: Result, scene: Scene, target: RgbImage | None) -> None:

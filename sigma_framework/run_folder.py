@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -154,6 +155,17 @@ def next_number(folder: Path) -> int:
         return 0
     used = [int(match[1]) for path in folder.iterdir() if (match := _NUMBERED.fullmatch(path.name))]
     return max(used, default=-1) + 1
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """What a resolved recipe says about the images of an evaluation, as a short text; measures and places left out."""
+    decides = {
+        key: value for key, value in recipe.items() if key not in ("metrics", "run", "plugins", "train", "build")
+    }
+    free = ("system", "paper_table", "beside", "note", "images", "batch_size", "validation_loss")
+    decides["evaluate"] = {key: value for key, value in recipe.get("evaluate", {}).items() if key not in free}
+    decides["seed"] = recipe.get("run", {}).get("seed")
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

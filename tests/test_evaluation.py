@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,9 +17,14 @@ import torch
 from PIL import Image
 
 from sigma_framework import Framework, Result
-from sigma_framework.errors import RecipeError
+from sigma_framework.errors import DataError, PluginError, RecipeError
 from sigma_framework.evaluation import ControlDraw, Evaluation, SceneGroup, run_evaluation
+from sigma_framework.evaluation.making import Making
 from sigma_framework.evaluation.memory import PeakMemory
+from sigma_framework.evaluation.paper import COLUMNS, paper_tables, repeated_rows
+from sigma_framework.evaluation.report import Reporting
+from sigma_framework.evaluation.scoring import Scoring
+from sigma_framework.evaluation.summary import read_summary
 from sigma_framework.generation import condition_scene
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
@@ -66,19 +74,30 @@ class Painter:
 def work_of(metric: Watching, **more: Any) -> tuple[Evaluation, Painter]:
     recipe, host = Framework.load(RECIPE).recipe, PluginHost.discover()
     painter = Painter({name: build_control(recipe, host, name) for name in ("mask", "box2d")})
-    work = Evaluation(
-        maker=painter,  # type: ignore[arg-type]  # stands for an ImageMaker
+    scoring = Scoring(
+        metrics=more.pop("metrics", {"watching": metric}),
+        better=more.pop("better", {"watching": "higher"}),
+        about={"like": "as the target"},
+        control_specs=control_specs(recipe, host),
+        encoder=painter.controls.__getitem__,
+        identity_size=32,
+        identity_padding=1.3,
+    )
+    reporting = more.pop("reporting", Reporting())
+    making = Making(
+        maker=lambda: painter,  # type: ignore[arg-type,return-value]  # stands for an ImageMaker
+        controls=painter.controls,
         control_specs=control_specs(recipe, host),
         size_multiple=16,
         groups=more.pop("groups", [SceneGroup(name="toys", source=ToySource(length=6), scenes=6)]),
         subjects=None,
         draw=more.pop("draw", ControlDraw(controls=("mask",))),
-        metrics={"watching": metric},
         seed=0,
         batch_size=4,
+        system="painter",
         **more,
     )
-    return work, painter
+    return Evaluation(making=making, scoring=scoring, reporting=reporting), painter
 
 
 def test_a_batch_holds_scenes_of_one_number_of_subjects(tmp_path: Path) -> None:
@@ -176,3 +195,157 @@ def test_a_batch_makes_what_single_scenes_make() -> None:
     difference = np.asarray(together[1].images[0], int) - np.asarray(alone.images[0], int)
     assert np.abs(difference).max() <= 1
     assert not np.array_equal(np.asarray(together[0].images[0]), np.asarray(together[1].images[0]))
+
+
+class Like(Watching):
+    """One minus the mean difference from the target, in colour levels; a column with a variant in brackets."""
+
+    def update(self, result: Result, scene: object, target: np.ndarray | None) -> None:
+        super().update(result, scene, target)
+        assert target is not None
+        self.last = getattr(self, "last", [])
+        self.last.append(1 - float(np.abs(np.asarray(result.images[0], float) - target).mean()) / 255)
+
+    def compute(self) -> dict[str, list[float]]:
+        return {"dino_i[toy]": self.last}
+
+    def facts(self) -> dict[str, str]:
+        return {"preprocessing": "none at all"}
+
+
+def test_what_is_made_is_not_made_again(tmp_path: Path) -> None:
+    work, _ = work_of(Watching())
+    run_evaluation(work, tmp_path, Silent())
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "images").glob("0*.png")}
+    (tmp_path / "images" / "0003.png").unlink()
+    again, second = work_of(Watching())
+    run_evaluation(again, tmp_path, Silent())
+    assert [len(batch) for batch in second.batches] == [1]
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "images").glob("0*.png")}
+    assert set(now) == set(made)
+    assert [name for name in now if now[name] != made[name]] == ["0003.png"]
+    other, third = work_of(Watching(), made_with="another recipe")
+    run_evaluation(other, tmp_path, Silent())
+    assert sum(len(batch) for batch in third.batches) == 6  # not taken for its own
+    assert (tmp_path / "images.1" / "0003.png").exists()
+
+
+def test_the_truth_is_perfect_and_shuffled_truth_is_not(tmp_path: Path) -> None:
+    rows = {}
+    for name, more in {"truth": {}, "shuffled": {"shuffle_identities": True}}.items():
+        metric = Like()
+        work, painter = work_of(metric, made_by="target", metrics={"like": metric}, better={"like": "higher"}, **more)
+        assert run_evaluation(work, tmp_path / name, Silent())["dino_i[toy]"] == 1.0
+        assert not painter.batches
+        rows[name] = [result.controls.identity for result in metric.shown]
+    assert any(not np.array_equal(a, b) for a, b in zip(rows["truth"], rows["shuffled"], strict=True))
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A folder as another system fills it: scenes of ours, images of its own."""
+    work, _ = work_of(Watching(), made_by="nobody")
+    assert run_evaluation(work, tmp_path / "export", Silent()) == {"images to make": 6.0}
+    folder = tmp_path / "export" / "images"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for number, entry in enumerate(manifest["images"]):
+        assert not (folder / entry["image"]).exists()
+        with Image.open(folder / entry["target"]) as target:
+            picture = target.resize((128, 128)) if number == 0 else target.copy()
+        entry["image"] = f"theirs/{number}.jpg"
+        (folder / "theirs").mkdir(exist_ok=True)
+        picture.save(folder / entry["image"], quality=95)
+        entry["seconds"] = 2.0 + number
+    manifest["system"] = "Their <System>"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_images_of_any_system_are_scored(foreign: Path, tmp_path: Path) -> None:
+    metric = Like()
+    work, painter = work_of(metric, metrics={"like": metric}, better={"like": "higher"})
+    theirs = replace(work, making=None, images=foreign, reporting=Reporting(paper_table=1, note="Only a test."))
+    means = run_evaluation(theirs, tmp_path / "scored", Silent())
+    assert not painter.batches
+    assert 0.9 < means["dino_i[toy]"] < 1.0  # the target, through JPEG
+    assert metric.shown[0].images[0].size == (64, 64)
+    text = (tmp_path / "scored" / "results.md").read_text()
+    assert "| one subject | UniCombine (paper) | 75.89 | 82.72 | 15.52 | Depth | 103.1 | 71.47 | 70.81 |" in text
+    assert f"| several subjects | **Their <System>** | {np.mean(metric.last[2:]):.4g} ± " in text
+    assert "DINO-I of this evaluation is dino_i[toy], which is not the paper's." in text
+    assert "**Only a test.**" in text
+    assert "`dino_i[toy]`: preprocessing none at all" in text
+    page = (tmp_path / "scored" / "report.html").read_text()
+    assert "Their &lt;System&gt;" in page
+    assert "<System>" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert page.count("data:image/png;base64,") == 4 * 6
+    with (tmp_path / "scored" / "curves.csv").open() as file:
+        curve = list(csv.DictReader(file))
+    assert [(row["subjects"], row["scenes"]) for row in curve] == [("1", "2"), ("2", "2"), ("3", "2")]
+    assert float(curve[0]["seconds"]) == 2.5
+    ElementTree.parse(tmp_path / "scored" / "curves.svg")
+    beside = Reporting(beside=(read_summary(tmp_path / "scored"),))
+    ours, _ = work_of(Watching(), reporting=beside)
+    run_evaluation(ours, tmp_path / "both", Silent())
+    assert "**Their <System>**" in (tmp_path / "both" / "results.md").read_text()
+    assert (tmp_path / "both" / "curves.csv").read_text().count("Their <System>") == 3
+
+
+def test_all_that_is_wrong_with_a_folder_is_told_together(foreign: Path, tmp_path: Path) -> None:
+    work, _ = work_of(Watching())
+    theirs = replace(work, making=None, images=foreign)
+    manifest = json.loads((foreign / "manifest.json").read_text())
+    images = manifest["images"]
+    images[0]["scene"] = "scenes/none.yaml"
+    images[1]["image"] = "../outside.png"
+    (foreign / images[2]["image"]).write_bytes(b"no picture")
+    Image.new("RGB", (64, 32)).save(foreign / images[3]["image"])
+    scene = foreign / images[4]["scene"]
+    scene.write_text(scene.read_text().replace('"mask"', '"masque"'))
+    (foreign / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError) as caught:
+        run_evaluation(theirs, tmp_path / "scored", Silent())
+    assert len(caught.value.problems) >= 5
+    for words in (
+        "images[0].scene",
+        'images[1].image: found "../outside.png"',
+        "images[2].image",
+        "has 64x32 pixels, its scene 64x64",
+        "images[4].scene",
+        "did you mean 'mask'?",
+    ):
+        assert words in str(caught.value)
+    assert not (tmp_path / "scored").exists()
+    manifest["images"] = [{**images[5], "picture": 1}, images[5], 3]
+    manifest |= {"version": 2, "sytem": "x"}
+    (foreign / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError) as caught:
+        run_evaluation(theirs, tmp_path / "scored", Silent())
+    places = [problem.where for problem in caught.value.problems]
+    assert places == ["sytem", "version", "images[0].picture", "images[2]", "images[1].image"]
+    (foreign / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"docs/evaluation\.md"):
+        run_evaluation(theirs, tmp_path / "scored", Silent())
+
+
+def test_two_measures_of_one_name_are_refused(tmp_path: Path) -> None:
+    work, _ = work_of(Watching(), metrics={"a": Watching(), "b": Watching()}, better={"a": "higher", "b": "higher"})
+    with pytest.raises(PluginError, match=r"metrics\.a and metrics\.b both give seen"):
+        run_evaluation(work, tmp_path, Silent())
+
+
+def test_repeated_rows_of_the_paper_agree() -> None:
+    tables = paper_tables()
+    assert sorted(tables) == [1, 2, 3, 4, 5, 6, 7]
+    assert [len(tables[number].rows) for number in sorted(tables)] == [13, 3, 3, 6, 3, 3, 2]
+    for group in repeated_rows():
+        rows = [tables[int(table)].rows[int(row) - 1].values for table, row in (one.split(".") for one in group)]
+        for row in rows[1:]:
+            assert set(row) == set(rows[0])
+            assert all(row[name] == pytest.approx(rows[0][name], abs=0.051) for name in row)
+    for number, table in tables.items():
+        for row in table.rows:
+            assert row.section in ("single", "multi")
+            assert set(row.values) <= set(COLUMNS), f"table {number}"
+            assert ("depth_mse" in row.values) == (number < 6 and "ox" not in row.control), row

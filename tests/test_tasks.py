@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -19,7 +20,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
-    overrides = ["evaluate.scenes=2", "sampler.steps=2", f"run.dir={tmp_path / 'run'}"]
+    overrides = ["evaluate.scenes=2", "evaluate.subjects=3", "sampler.steps=2", f"run.dir={tmp_path / 'run'}"]
     lines = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
     with (tmp_path / "run" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -32,6 +33,23 @@ def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
     assert "| ssim |" in (tmp_path / "run" / "results.md").read_text()
     again = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
     assert "report.html is there from an earlier run; --fresh starts anew" in again[0]
+
+
+def test_the_truth_has_the_best_row_and_shuffled_identities_the_worst(tmp_path: Path) -> None:
+    measures = {name: "null" for name in ("missing_subjects", "region_iou", "judge_depth_mse", "ssim", "psnr_subjects")}
+    few = ["evaluate.scenes=3", "evaluate.subjects=4", "evaluate.made_by=target"]
+    few += [f"metrics.{name}={nothing}" for name, nothing in measures.items()]
+    found = {}
+    for name, more in {"truth": [], "shuffled": ["evaluate.shuffle_identities=true"]}.items():
+        folder = tmp_path / name
+        framework = Framework.load(RECIPES / "evaluate.yaml", [*few, *more, f"run.dir={folder}"])
+        found[name] = framework.evaluate()
+        assert "backbone" not in vars(framework)  # nothing was made, so no weights were loaded
+        assert f"**ground truth{', identities shuffled' if more else ''}**" in (folder / "results.md").read_text()
+    assert found["truth"]["routing_accuracy"] >= 11 / 12
+    assert found["truth"]["psnr"] == math.inf
+    assert found["shuffled"]["routing_accuracy"] <= 6 / 12  # chance is 1 / 4
+    assert found["truth"]["identity_similarity"] > found["shuffled"]["identity_similarity"] + 0.3
 
 
 def test_asking_for_more_scenes_than_there_are_says_so(tmp_path: Path) -> None:

@@ -1,153 +1,119 @@
-"""What an evaluation leaves behind: a table for programs, one for people, a sheet of pictures, a page."""
+"""What an evaluation leaves behind: tables for programs and for people, curves, a sheet of pictures, a page."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
+from sigma_framework.evaluation.curves import draw_curves, write_curves
+from sigma_framework.evaluation.page import TITLES, made_with, report_page
+from sigma_framework.evaluation.paper import paper_tables
+from sigma_framework.evaluation.scoring import Measured
+from sigma_framework.evaluation.summary import Summary, mean, standard_error, summarise, told, write_summary
+from sigma_framework.evaluation.tables import TextTable, as_markdown, other_measures, paper_layout, write_csv
 from sigma_framework.picture_grid import grid_picture
-from sigma_framework.types import Example, Result, RgbImage
 
 GRID_ROWS = 12
 """Scenes on the sheet of pictures."""
-_TITLES = ("identities", "layout", "result", "target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """One evaluated scene."""
+class Reporting:
+    """What reports say besides the numbers."""
 
-    group: str
-    """Name of its source."""
-    example: Example
-    """Where the scene came from."""
-    result: Result
-    """As it was made; its ``seconds`` are its share of the batch."""
-    controls: tuple[str, ...]
-    """Control type of each subject."""
-    memory: float
-    """Peak while its batch was made, MiB."""
+    paper_table: int | None = None
+    """Table of the paper whose rows stand beside ours."""
+    beside: tuple[Summary, ...] = ()
+    """Earlier evaluations whose rows and curves stand beside ours."""
+    note: str = ""
+    """What a reader must know before the numbers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """Everything that the reports say."""
-
-    scored: Sequence[Scored]
-    """In the order of the images."""
-    columns: Mapping[str, Sequence[float]]
-    """Per measure, one value per scene."""
-    notes: Sequence[str]
-    """Markdown that metrics add."""
-    memory_of: str
-    """Whose memory was measured."""
-    seed: int
-    """Of the first image."""
-    heading: str
-    """One line: what was evaluated."""
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names of the groups, in order."""
-        return tuple(dict.fromkeys(scene.group for scene in self.scored))
-
-    def values(self, measure: str, group: str) -> list[float]:
-        """The finite values of one group."""
-        pairs = zip(self.columns[measure], self.scored, strict=True)
-        return [value for value, scene in pairs if scene.group == group and math.isfinite(value)]
-
-
-def write_reports(measured: Measured, folder: Path) -> Mapping[str, float]:
+def write_reports(measured: Measured, folder: Path, reporting: Reporting) -> Mapping[str, float]:
     """All files, ``report.html`` last; returns the means as ``run_evaluation`` does."""
-    _write_csv(folder / "results.csv", measured)
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = summarise(measured)
+    summaries = (summary, *reporting.beside)
+    tables = _tables(summaries, reporting.paper_table)
+    _write_results(folder / "results.csv", measured)
+    write_summary(summary, folder)
+    write_csv(folder / "table.csv", tables[0])
+    write_curves(folder / "curves.csv", summaries)
+    curves = draw_curves(summaries)
+    if curves:
+        (folder / "curves.svg").write_text(curves, encoding="utf-8")
+    (folder / "results.md").write_text(_markdown(measured, summary, tables, reporting.note), encoding="utf-8")
+    rows = [scene.pictures for scene in measured.scored[:GRID_ROWS]]
+    Image.fromarray(grid_picture(rows, TITLES)).save(folder / "grid.png")
+    cautions = [reporting.note] if reporting.note else []
+    (folder / "report.html").write_text(report_page(measured, summary, tables, curves, cautions), encoding="utf-8")
+    return _means(measured)
+
+
+def _tables(summaries: Sequence[Summary], number: int | None) -> list[TextTable]:
+    """The paper's layout, then everything else that was measured."""
+    others = other_measures(summaries)
+    table = paper_layout(summaries, None if number is None else paper_tables()[number], number)
+    return [table] if others is None else [table, others]
+
+
+def _means(measured: Measured) -> Mapping[str, float]:
+    """Of the first set by the measure's name, of the others with the set's name behind it."""
     first, *others = measured.groups
-    means = {name: _mean(measured.values(name, first)) for name in measured.columns}
-    means |= {f"{name} ({group})": _mean(measured.values(name, group)) for group in others for name in measured.columns}
-    (folder / "results.md").write_text(_markdown(measured), encoding="utf-8")
-    rows = [_pictures(scene) for scene in measured.scored[:GRID_ROWS]]
-    Image.fromarray(grid_picture(rows, _TITLES)).save(folder / "grid.png")
-    (folder / "report.html").write_text(_page(measured, means), encoding="utf-8")
-    return means
+    found = {m.name: mean(measured.values(m, measured.of_group(first))) for m in measured.measures}
+    for group in others:
+        found |= {f"{m.name} ({group})": mean(measured.values(m, measured.of_group(group))) for m in measured.measures}
+    return found
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _write_csv(path: Path, measured: Measured) -> None:
+def _write_results(path: Path, measured: Measured) -> None:
+    """One line per image."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(
-            ["image", "source", "key", "subjects", "control", "seed", "seconds", "peak_mib", *measured.columns]
-        )
+        names = [measure.name for measure in measured.measures]
+        rows.writerow(["image", "source", "key", "subjects", "control", "seed", "seconds", "peak_mib", *names])
         for number, scene in enumerate(measured.scored):
-            who = [f"{number:04d}.png", scene.group, scene.example.key, len(scene.example.subjects)]
-            how = [" ".join(dict.fromkeys(scene.controls)), scene.result.seeds[0]]
-            cost = [f"{scene.result.seconds:.3f}", f"{scene.memory:.0f}"]
-            rows.writerow([*who, *how, *cost, *(f"{values[number]:.6g}" for values in measured.columns.values())])
+            how = [" ".join(dict.fromkeys(scene.controls)), "" if scene.seed is None else scene.seed]
+            cost = [f"{scene.seconds:.3f}" if math.isfinite(scene.seconds) else ""]
+            cost += [f"{scene.memory:.0f}" if math.isfinite(scene.memory) else ""]
+            values = [f"{measure.values[number]:.6g}" for measure in measured.measures]
+            rows.writerow([scene.image, scene.group, scene.key, scene.subjects, *how, *cost, *values])
 
 
-def _markdown(measured: Measured) -> str:
-    """Means with their standard errors per group, then cost per number of subjects, then what metrics add."""
+def _markdown(measured: Measured, summary: Summary, tables: Sequence[TextTable], note: str) -> str:
+    """The paper's layout, means per set, cost per number of subjects, what the numbers are, what metrics add."""
     groups = measured.groups
-    lines = [measured.heading, "", f"| measure | {' | '.join(groups)} |", f"|---|{'---|' * len(groups)}"]
-    for name in measured.columns:
-        cells = [_mean_and_error(measured.values(name, group)) for group in groups]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines = [measured.heading, "", *([f"**{note}**", ""] if note else [])]
+    lines += [as_markdown(table) for table in tables]
+    lines += [f"| measure | {' | '.join(groups)} |", f"|---|{'---|' * len(groups)}"]
+    for measure in measured.measures:
+        cells = [_mean_and_error(measured.values(measure, measured.of_group(group))) for group in groups]
+        lines.append(f"| {measure.name} | {' | '.join(cells)} |")
     lines += [
         "",
         f"| subjects | scenes | seconds per image | peak memory ({measured.memory_of}), MiB |",
         "|---|---|---|---|",
     ]
-    for count in sorted({len(scene.example.subjects) for scene in measured.scored}):
-        of_count = [scene for scene in measured.scored if len(scene.example.subjects) == count]
-        seconds = _mean([scene.result.seconds for scene in of_count])
-        lines.append(f"| {count} | {len(of_count)} | {seconds:.3g} | {max(s.memory for s in of_count):.0f} |")
-    return "\n".join([*lines, "", *(f"{note}\n" for note in measured.notes)])
+    for curve in summary.curves:
+        for point in curve.points:
+            cost = [_number(point.means.get("seconds"), "{:.3g}"), _number(point.means.get("peak_mib"), "{:.0f}")]
+            subjects = f"{point.subjects} ({curve.system})" if len(summary.curves) > 1 else str(point.subjects)
+            lines.append(f"| {subjects} | {point.scenes} | {' | '.join(cost)} |")
+    lines += ["", *(f"`{one.name}`: {made_with(one.facts)}\n" for one in summary.measures if one.facts)]
+    return "\n".join([*lines, *(f"{text}\n" for text in measured.notes)])
 
 
 def _mean_and_error(values: Sequence[float]) -> str:
-    """``mean +- standard error``; a dash where a measure does not apply."""
+    """``mean ± standard error``; a dash where a measure does not apply."""
     if not values:
         return "-"
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{_mean(values):.4g} ± {error:.2g}"
+    return told(mean(values), standard_error(values))
 
 
-def _pictures(scene: Scored) -> list[RgbImage]:
-    result = scene.result
-    return [result.controls.identity, result.controls.layout, np.asarray(result.images[0]), scene.example.target]
-
-
-def _page(measured: Measured, means: Mapping[str, float]) -> str:
-    """One self-contained page: the means, then per scene identities, layout, result, target and numbers."""
-    head = "".join(f"<li>{html.escape(name)}: {value:.4g}</li>" for name, value in means.items())
-    rows = []
-    for number, scene in enumerate(measured.scored):
-        cells = "".join(
-            f'<td><img height="128" src="data:image/png;base64,{_png(picture)}"></td>' for picture in _pictures(scene)
-        )
-        numbers = "<br>".join(f"{html.escape(name)} {values[number]:.4g}" for name, values in measured.columns.items())
-        rows.append(f"<tr><td>{html.escape(scene.example.key)}</td>{cells}<td>{numbers}</td></tr>")
-    titles = "".join(f"<th>{title}</th>" for title in ("scene", *_TITLES, "measures"))
-    return (
-        "<!doctype html><meta charset='utf-8'><title>evaluation</title><style>body{font:14px sans-serif}"
-        "td,th{padding:4px;text-align:left}</style>"
-        f"<h1>Evaluation</h1><p>{html.escape(measured.heading)}</p><ul>{head}</ul>"
-        f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
-    )
-
-
-def _png(picture: RgbImage) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

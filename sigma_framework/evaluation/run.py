@@ -1,157 +1,55 @@
-"""The road of an evaluation: scenes in batches, images, measures, files."""
+"""The road of an evaluation: images into a folder, a folder into numbers, numbers into reports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from sigma_framework.conditioning.identity_image import stack
-from sigma_framework.evaluation.memory import PeakMemory
-from sigma_framework.evaluation.report import Measured, Scored, write_reports
-from sigma_framework.evaluation.scenes import ControlDraw, SceneGroup, chosen_scenes, scene_of_example
-from sigma_framework.generation import ImageMaker
+from sigma_framework.evaluation.generations import read_manifest
+from sigma_framework.evaluation.making import Making, make_generations
+from sigma_framework.evaluation.report import Reporting, write_reports
+from sigma_framework.evaluation.scoring import Scoring, score_generations
 from sigma_framework.progress import Progress
-from sigma_framework.protocols import Metric
-from sigma_framework.specs import ControlSpec
-from sigma_framework.types import Example, Result
+
+IMAGES = "images"
+"""Folder of the generations inside a run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """What is evaluated, built from a recipe."""
 
-    maker: ImageMaker
-    """Backbone, sampler and controls."""
-    control_specs: Mapping[str, ControlSpec]
-    """By registered type."""
-    size_multiple: int
-    """Of the backbone."""
-    groups: Sequence[SceneGroup]
-    """Where scenes come from, the group that the means speak of first."""
-    subjects: int | None
-    """Only scenes with so many subjects; None takes all."""
-    draw: ControlDraw
-    """How places are said."""
-    metrics: Mapping[str, Metric]
-    """By the recipe's names."""
-    seed: int
-    """Image k uses seed + k."""
-    batch_size: int = 1
-    """Scenes made at once, as far as they have one size and number of subjects."""
-    shuffle_identities: bool = False
-    """Give each scene's identity images to its subjects in a random order, and measure against the true one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
-    """One scene to make."""
-
-    group: str
-    number: int
-    example: Example
-    controls: tuple[str, ...]
-    order: tuple[int, ...]
-    rng: np.random.Generator
+    making: Making | None
+    """How images are made; None where they are there already."""
+    scoring: Scoring
+    """How they are measured."""
+    reporting: Reporting = field(default_factory=Reporting)
+    """What reports say besides."""
+    images: Path | None = None
+    """Folder of images that are there already, made by anyone; None makes them."""
+    system: str | None = None
+    """Name of what made them; None is the manifest's."""
 
 
 def run_evaluation(work: Evaluation, folder: Path, progress: Progress) -> Mapping[str, float]:
-    """Generates, measures, and writes ``results.csv``, ``results.md``, ``grid.png``, ``report.html`` and the images.
+    """Makes the images that are missing, measures, and writes tables, curves, ``grid.png`` and ``report.html``.
 
     Returns:
-        The mean of each measure over the scenes of the first group where it applies; those of a further group under
-        ``<measure> (<group>)``.
+        The mean of each measure over the scenes of the first set where it applies; those of a further set under
+        ``<measure> (<set>)``. Where nobody makes the images: how many are to be made.
 
     Raises:
-        DataError: a source has too few scenes with that many subjects.
+        DataError: a source has too few scenes, or the folder's manifest and files are not right.
     """
-    indices = {group.name: chosen_scenes(group, work.subjects) for group in work.groups}
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    scored: list[Scored] = []
-    memory = PeakMemory(work.maker.backbone.device)
-    progress.begin("scenes", sum(len(chosen) for chosen in indices.values()))
-    for batch in _batches(work, indices):
-        memory.reset()
-        results = _make(work, batch)
-        peak = memory.mebibytes()
-        for task, result in zip(batch, results, strict=True):
-            seen = _as_asked(result, task.order)
-            for metric in work.metrics.values():
-                metric.update(seen, seen.scene, task.example.target)
-            result.images[0].save(folder / "images" / f"{task.number:04d}.png")
-            scored.append(
-                Scored(group=task.group, example=task.example, result=result, controls=task.controls, memory=peak)
-            )
-        progress.advance(len(batch))
-    progress.finish()
-    columns = {name: list(values) for metric in work.metrics.values() for name, values in metric.compute().items()}
-    notes = [metric.markdown() for metric in work.metrics.values() if hasattr(metric, "markdown")]
-    measured = Measured(
-        scored=scored, columns=columns, notes=notes, memory_of=memory.what, seed=work.seed, heading=_heading(work)
-    )
-    return write_reports(measured, folder)
-
-
-def _batches(work: Evaluation, indices: Mapping[str, Sequence[int]]) -> Iterator[list[_Task]]:
-    """Scenes in order, cut where the batch is full or a scene of another shape comes."""
-    batch: list[_Task] = []
-    number = 0
-    for group in work.groups:
-        for index in indices[group.name]:
-            task = _task(work, group, index, number)
-            number += 1
-            if batch and (len(batch) == work.batch_size or _shape(batch[0]) != _shape(task)):
-                yield batch
-                batch = []
-            batch.append(task)
-    if batch:
-        yield batch
-
-
-def _task(work: Evaluation, group: SceneGroup, index: int, number: int) -> _Task:
-    example = group.source[index]
-    count = len(example.subjects)
-    rng = np.random.default_rng((work.seed, number))
-    controls = tuple(work.draw.draw(count, rng))
-    # Its own generator: the layout of a scene must not change with the order of its identities.
-    order = (
-        np.random.default_rng((work.seed, number, 1)).permutation(count) if work.shuffle_identities else range(count)
-    )
-    return _Task(
-        group=group.name,
-        number=number,
-        example=example,
-        controls=controls,
-        order=tuple(int(k) for k in order),
-        rng=rng,
-    )
-
-
-def _shape(task: _Task) -> tuple[str, int, tuple[int, ...]]:
-    return task.group, len(task.example.subjects), task.example.target.shape
-
-
-def _make(work: Evaluation, batch: Sequence[_Task]) -> list[Result]:
-    scenes = [
-        scene_of_example(task.example, task.controls, work.maker.controls, task.rng, task.order) for task in batch
-    ]
-    resolved = [scene.resolve(work.control_specs, work.size_multiple) for scene in scenes]
-    return work.maker.make_each(resolved, [work.seed + task.number for task in batch])
-
-
-def _as_asked(result: Result, order: Sequence[int]) -> Result:
-    """The result with each identity image beside the region that it truly belongs to."""
-    if list(order) == sorted(order):
-        return result
-    given = np.split(result.controls.identity, len(order))
-    own = [given[order.index(k)] for k in range(len(order))]
-    return replace(result, controls=replace(result.controls, identity=stack(own)))
-
-
-def _heading(work: Evaluation) -> str:
-    drawn = f"control {', '.join(work.draw.controls)}{', drawn per subject' if work.draw.per_subject else ''}"
-    shuffled = ", identities shuffled" if work.shuffle_identities else ""
-    groups = ", ".join(f"{group.scenes} scenes of {group.name}" for group in work.groups)
-    return f"{groups}, {work.subjects or 'any number of'} subjects, {drawn}{shuffled}, seed {work.seed}."
+    place = work.images or folder / IMAGES
+    if work.making is None:
+        manifest = read_manifest(place)
+    else:
+        manifest = make_generations(work.making, place, progress)
+        if work.making.made_by == "nobody":
+            return {"images to make": float(len(manifest.images))}
+    if work.system is not None:
+        manifest = replace(manifest, system=work.system)
+    measured = score_generations(work.scoring, manifest, place, progress)
+    return write_reports(measured, folder, work.reporting)

@@ -137,6 +137,12 @@ def _evaluation(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
         if taken != block.holdout:
             what = f'found "{block.holdout}", but datasources.{name} holds out {taken}'
             yield Problem("evaluate.holdout", what, f"write datasources.{name}.holdout: ${{evaluate.holdout}}")
+    if recipe.task == "evaluate" and recipe.annotators:
+        if block.also:
+            what = "found further sources, expected none where annotators make the examples"
+            yield Problem("evaluate.also", what, "write evaluate.also: {}")
+        if recipe.build.engine == "array":
+            yield Problem("build.engine", 'found "array", expected local or ray for the task evaluate')
     if recipe.task == "evaluate" and block.validation_loss:
         if len(recipe.adapters) != 1:
             what = f"found {len(recipe.adapters)}, expected one for evaluate.validation_loss"

@@ -235,8 +235,8 @@ class SamplerSettings:
 class EvaluateBlock:
     """``evaluate:`` what is generated and measured."""
 
-    scenes: Count = 16
-    """Number of scenes."""
+    scenes: Count | None = 16
+    """Number of scenes; null takes all that the source has."""
     subjects: Count | None = None
     """Take only scenes with this many subjects; null takes all."""
     control: str | None = None
@@ -251,6 +251,20 @@ class EvaluateBlock:
     """Give a scene's identities to its subjects in random order, measure by the true one: must give chance."""
     batch_size: Count = 4
     """Images made at once."""
+    prompt: Literal["background", "full"] = "background"
+    """The prompt that tells the place alone, or the one that names the subjects too (Table 2)."""
+    made_by: Literal["model", "target", "nobody"] = "model"
+    """``target`` takes the ground truth for the image; ``nobody`` writes scenes and a manifest for another system."""
+    images: Path | None = None
+    """Folder with ``manifest.json`` and images that are there already, made by any system; null makes them."""
+    system: str | None = None
+    """Name of the row in tables; null is the manifest's, or the backbone's."""
+    paper_table: Annotated[int, Range(low=1, high=7)] | None = None
+    """Table of the paper whose rows stand beside ours."""
+    beside: tuple[Path, ...] = ()
+    """Run folders of earlier evaluations whose rows and curves stand beside these."""
+    note: str = ""
+    """What a reader must know before the numbers; stands above them."""
     validation_loss: bool = False
     """Also the fixed validation loss of the only adapter, per stage, as training with this recipe tells it."""
 

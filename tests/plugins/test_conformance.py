@@ -27,6 +27,8 @@ from sigma_samplers.plugin import sigma_register_samplers
 
 TESTED_ELSEWHERE = {
     "subject_filter": "tests/plugins/annotators/test_subject_filter.py",
+    "dreambooth": "tests/plugins/datasources/test_dreambooth.py",
+    "reference_cutouts": "tests/plugins/datasources/test_dreambooth.py",
     "photographs": "tests/plugins/datasources/test_photographs.py",
     "plain_prompts": "tests/plugins/annotators/test_classical.py",
     "cutout_identities": "tests/plugins/annotators/test_classical.py",
@@ -39,6 +41,12 @@ TESTED_ELSEWHERE = {
     "flux_kontext": "tests/plugins/backbones",
     "flux2_klein": "tests/plugins/backbones/flux2_klein",
     "sigma_set": "tests/plugins/datasources/sigma_set",
+    "dino_i": "tests/plugins/metrics/test_field_measures.py",
+    "siglip_i": "tests/plugins/metrics/test_field_measures.py",
+    "siglip_t": "tests/plugins/metrics/test_field_measures.py",
+    "depth_mse": "tests/plugins/metrics/test_field_measures.py",
+    "clip_iqa": "tests/plugins/metrics/test_field_measures.py",
+    "musiq": "tests/plugins/metrics/test_field_measures.py",
     "any_insertion": "tests/plugins/datasources/any_insertion",
     "musar_gen": "tests/plugins/datasources/musar_gen",
 }

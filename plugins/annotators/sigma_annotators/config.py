@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 MIN_AREA_SHARE = 0.01
 """Section A.1: boxes under 1 % of the image are removed."""
@@ -43,3 +45,21 @@ class SubjectFilterConfig:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected a number from 0 to 1")
         if self.min_subjects < 0:
             raise ValueError(f"min_subjects: found {self.min_subjects}, expected 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceCutoutsConfig:
+    """``annotators.<name>: {type: reference_cutouts, ...}``."""
+
+    segmenter: str = "colour_segmenter"
+    """Annotator of this package that finds the subject in its reference; the one that looks at the targets, too."""
+    segmenter_options: Mapping[str, Any] = field(default_factory=dict)
+    """Its options."""
+    identity_size: int = 512
+    """Side of the square identity images, pixels."""
+    padding: float = 1.3
+    """Side of the square over the longer side of the subject."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.identity_size <= 2048 or not 1 <= self.padding <= 4:
+            raise ValueError("identity_size from 16 to 2048 and padding from 1 to 4 are expected")

@@ -11,7 +11,7 @@ from sigma_annotators.classical.config import (
     PlainPromptsConfig,
     TemplatePromptsConfig,
 )
-from sigma_annotators.config import SubjectFilterConfig
+from sigma_annotators.config import ReferenceCutoutsConfig, SubjectFilterConfig
 from sigma_framework import AnnotatorSpec, hookimpl
 
 SIGMA_PLUGIN_API = 1
@@ -66,5 +66,13 @@ def sigma_register_annotators() -> Iterable[AnnotatorSpec]:
         factory="sigma_annotators.classical.completion:CutoutIdentities",
         summary="identity images cut out of the picture itself for records that have none",
         reads=frozenset({"target", "masks"}),
+        writes=frozenset({"identities"}),
+    )
+    yield AnnotatorSpec(
+        name="reference_cutouts",
+        config=ReferenceCutoutsConfig,
+        factory="sigma_annotators.reference_cutouts:ReferenceCutouts",
+        summary="identity images cut out of reference pictures by a segmenter of this package (section A.10)",
+        reads=frozenset({"reference", "captions"}),
         writes=frozenset({"identities"}),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sigma_datasources.any_insertion.config import AnyInsertionConfig
+from sigma_datasources.dreambooth.config import DreamBoothConfig
 from sigma_datasources.musar_gen.config import MusarGenConfig
 from sigma_datasources.photographs.config import PhotographsConfig
 from sigma_datasources.sigma_set.config import SigmaSetConfig
@@ -61,6 +62,14 @@ def sigma_register_datasources() -> Iterable[DataSourceSpec]:
         config=PhotographsConfig,
         factory="sigma_datasources.photographs.source:PhotographsSource",
         summary="a folder of photographs of one subject each; to be annotated before training",
+        min_subjects=1,
+        max_subjects=1,
+    )
+    yield DataSourceSpec(
+        name="dreambooth",
+        config=DreamBoothConfig,
+        factory="sigma_datasources.dreambooth.source:DreamBoothSource",
+        summary="a folder in DreamBooth's layout: first picture the reference, the others targets; to be annotated",
         min_subjects=1,
         max_subjects=1,
     )

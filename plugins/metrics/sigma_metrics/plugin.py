@@ -1,4 +1,4 @@
-"""Registers the measures that need no download."""
+"""Registers the measures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from sigma_metrics.config import (
     RoutingAccuracyConfig,
     SsimConfig,
 )
+from sigma_metrics.field.config import (
+    ClipIqaConfig,
+    DepthMseConfig,
+    DinoIConfig,
+    MusiqConfig,
+    SiglipIConfig,
+    SiglipTConfig,
+)
 from sigma_metrics.judge.options import JudgeOptions
 
 SIGMA_PLUGIN_API = 1
@@ -23,7 +31,13 @@ SIGMA_PLUGIN_API = 1
 
 @hookimpl
 def sigma_register_metrics() -> Iterable[MetricSpec]:
-    """Against a ground-truth image, and by what a small judge sees."""
+    """Against a ground-truth image, by what a small judge sees, and by the encoders of the field."""
+    yield from _against_targets()
+    yield from _by_the_judge()
+    yield from _of_the_field()
+
+
+def _against_targets() -> Iterable[MetricSpec]:
     yield MetricSpec(
         name="psnr",
         config=PsnrConfig,
@@ -38,6 +52,17 @@ def sigma_register_metrics() -> Iterable[MetricSpec]:
         summary="structural similarity against the target (Wang et al. 2004), luma, 0 to 1",
         needs=frozenset({"target"}),
     )
+    yield MetricSpec(
+        name="background_change",
+        config=BackgroundChangeConfig,
+        factory="sigma_metrics.layout:BackgroundChange",
+        summary="mean absolute difference from the target outside all regions, levels 0 to 255",
+        needs=frozenset({"target"}),
+        better="lower",
+    )
+
+
+def _by_the_judge() -> Iterable[MetricSpec]:
     yield MetricSpec(
         name="routing_accuracy",
         config=RoutingAccuracyConfig,
@@ -84,11 +109,44 @@ def sigma_register_metrics() -> Iterable[MetricSpec]:
         summary="squared error of relative depth on subject pixels, by the judge, levels 0 to 255",
         better="lower",
     )
+
+
+def _of_the_field() -> Iterable[MetricSpec]:
     yield MetricSpec(
-        name="background_change",
-        config=BackgroundChangeConfig,
-        factory="sigma_metrics.layout:BackgroundChange",
-        summary="mean absolute difference from the target outside all regions, levels 0 to 255",
-        needs=frozenset({"target"}),
+        name="dino_i",
+        config=DinoIConfig,
+        factory="sigma_metrics.field.identity:DinoI",
+        summary="cosine x 100 between crops at the subjects' boxes and their identity images, by DINOv2",
+    )
+    yield MetricSpec(
+        name="siglip_i",
+        config=SiglipIConfig,
+        factory="sigma_metrics.field.identity:SiglipI",
+        summary="cosine x 100 between crops at the subjects' boxes and their identity images, by SigLIP",
+    )
+    yield MetricSpec(
+        name="siglip_t",
+        config=SiglipTConfig,
+        factory="sigma_metrics.field.text:SiglipT",
+        summary="cosine x 100 between image and prompt, by SigLIP",
+    )
+    yield MetricSpec(
+        name="depth_mse",
+        config=DepthMseConfig,
+        factory="sigma_metrics.field.depth:DepthMse",
+        summary="squared error of estimated depth on subject pixels, levels 0 to 255",
         better="lower",
+    )
+    yield MetricSpec(
+        name="clip_iqa",
+        config=ClipIqaConfig,
+        factory="sigma_metrics.field.quality:ClipIqa",
+        summary="probability x 100 of a good photo against a bad one, by CLIP",
+    )
+    yield MetricSpec(
+        name="musiq",
+        config=MusiqConfig,
+        factory="sigma_metrics.field.quality:Musiq",
+        summary="MUSIQ by pyiqa (non-commercial, not installed unless asked for)",
+        extra="iqa-noncommercial",
     )

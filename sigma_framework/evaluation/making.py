@@ -1,0 +1,227 @@
+"""The first step of an evaluation: scenes from data sources, and images of them, into a folder with a manifest.
+
+What a folder holds already is not made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from sigma_framework.conditioning.prompts import PromptKind
+from sigma_framework.evaluation.generations import MANIFEST, Generation, Manifest, read_manifest, write_manifest
+from sigma_framework.evaluation.memory import PeakMemory
+from sigma_framework.evaluation.scenes import ControlDraw, SceneGroup, chosen_scenes, scene_of_example
+from sigma_framework.generation import ImageMaker
+from sigma_framework.progress import Progress
+from sigma_framework.protocols import ControlEncoder
+from sigma_framework.run_folder import set_aside
+from sigma_framework.scene import Scene
+from sigma_framework.specs import ControlSpec
+from sigma_framework.types import Example
+
+SCENES, TARGETS = "scenes", "targets"
+"""Folders beside the images."""
+
+MadeBy = Literal["model", "target", "nobody"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """Which images are made, built from a recipe."""
+
+    maker: Callable[[], ImageMaker]
+    """Loads backbone, sampler and controls; called when the first image is made."""
+    controls: Mapping[str, ControlEncoder]
+    """Encoders of the controls that are drawn, by registered type."""
+    control_specs: Mapping[str, ControlSpec]
+    """By registered type."""
+    size_multiple: int
+    """Of the backbone."""
+    groups: Sequence[SceneGroup]
+    """Where scenes come from, the group that the means speak of first."""
+    subjects: int | None
+    """Only scenes with so many subjects; None takes all."""
+    draw: ControlDraw
+    """How places are said."""
+    seed: int
+    """Image k uses seed + k."""
+    batch_size: int = 1
+    """Scenes made at once, as far as they have one size and number of subjects."""
+    shuffle_identities: bool = False
+    """Identity images go to a scene's subjects in a random order."""
+    prompt: PromptKind = "background"
+    """What the prompt tells."""
+    made_by: MadeBy = "model"
+    """``target`` takes the ground truth for the image, ``nobody`` leaves the images to another system."""
+    system: str = ""
+    """Name of what makes the images."""
+    made_with: str = ""
+    """Fingerprint of the recipe as far as it decides the images."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Kept in the manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One scene to make."""
+
+    group: str
+    number: int
+    example: Example
+    given: Scene
+    """What the model is told."""
+    measured: Scene
+    """What the image is measured by."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:04d}.png"
+
+    @property
+    def shape(self) -> tuple[str, int, tuple[int, ...]]:
+        return self.group, len(self.example.subjects), self.example.target.shape
+
+
+def make_generations(work: Making, folder: Path, progress: Progress) -> Manifest:
+    """Makes what is missing, after each batch its part of the manifest.
+
+    Args:
+        work: what to make.
+        folder: for images, ``manifest.json``, ``scenes/`` and ``targets/``.
+        progress: counts scenes.
+
+    Raises:
+        DataError: a source has too few scenes with that many subjects.
+    """
+    indices = {group.name: chosen_scenes(group, work.subjects) for group in work.groups}
+    total = sum(len(chosen) for chosen in indices.values())
+    kept = _kept(work, folder, progress)
+    for name in (SCENES, TARGETS):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    maker = work.maker() if work.made_by == "model" and len(kept) < total else None
+    memory = PeakMemory(maker.backbone.device) if maker else None
+    done = dict(kept)
+    progress.begin("scenes", total, len(done))
+    for batch in _batches(work, indices, set(kept)):
+        for task, made in zip(batch, _make(work, maker, memory, batch, folder), strict=True):
+            done[task.name] = made
+        write_manifest(_manifest(work, done, memory), folder)
+        progress.advance(len(batch))
+    progress.finish()
+    return read_manifest(folder)
+
+
+def _kept(work: Making, folder: Path, progress: Progress) -> dict[str, Generation]:
+    """Images of an earlier call, by name; those that were made otherwise are set aside."""
+    if not (folder / MANIFEST).exists():
+        return {}
+    earlier = read_manifest(folder)
+    if earlier.made_with != work.made_with:
+        progress.note(f"{folder} holds images made otherwise; they are kept in {set_aside(folder)}")
+        return {}
+    there = work.made_by == "nobody"
+    return {one.image: one for one in earlier.images if there or (folder / one.image).exists()}
+
+
+def _manifest(work: Making, done: Mapping[str, Generation], memory: PeakMemory | None) -> Manifest:
+    return Manifest(
+        version=1,
+        images=tuple(done[name] for name in sorted(done)),
+        system=work.system,
+        memory_of=memory.what if memory else "",
+        made_with=work.made_with,
+        heading=_heading(work),
+        facts=work.facts,
+    )
+
+
+def _batches(work: Making, indices: Mapping[str, Sequence[int]], kept: set[str]) -> Iterator[list[_Task]]:
+    """Missing scenes in order, cut where the batch is full or a scene of another shape comes."""
+    batch: list[_Task] = []
+    number = -1
+    for group in work.groups:
+        for index in indices[group.name]:
+            number += 1
+            if f"{number:04d}.png" in kept:
+                continue
+            task = _task(work, group, index, number)
+            if batch and (len(batch) == work.batch_size or batch[0].shape != task.shape):
+                yield batch
+                batch = []
+            batch.append(task)
+    if batch:
+        yield batch
+
+
+def _task(work: Making, group: SceneGroup, index: int, number: int) -> _Task:
+    example = group.source[index]
+    count = len(example.subjects)
+
+    def scene(order: Sequence[int]) -> Scene:
+        # A generator of its own: the layout of a scene must not change with the order of its identities.
+        rng = np.random.default_rng((work.seed, number))
+        controls = work.draw.draw(count, rng)
+        return scene_of_example(example, controls, work.controls, rng, order, work.prompt)
+
+    given = measured = scene(range(count))
+    if work.shuffle_identities:
+        mixed = scene([int(k) for k in np.random.default_rng((work.seed, number, 1)).permutation(count)])
+        # A model is told the wrong identities and measured by the right ones; the truth stays as it is.
+        given, measured = (mixed, measured) if work.made_by == "model" else (given, mixed)
+    return _Task(group=group.name, number=number, example=example, given=given, measured=measured)
+
+
+def _make(
+    work: Making, maker: ImageMaker | None, memory: PeakMemory | None, batch: Sequence[_Task], folder: Path
+) -> list[Generation]:
+    """Writes scenes and targets, then the images of a batch."""
+    for task in batch:
+        task.measured.save(folder / SCENES / f"{task.number:04d}.yaml")
+        _save(Image.fromarray(task.example.target), folder / TARGETS / task.name)
+    if maker is None or memory is None:
+        if work.made_by == "target":
+            for task in batch:
+                _save(Image.fromarray(task.example.target), folder / task.name)
+        return [_entry(task, None, None, None) for task in batch]
+    memory.reset()
+    resolved = [task.given.resolve(work.control_specs, work.size_multiple) for task in batch]
+    results = maker.make_each(resolved, [work.seed + task.number for task in batch])
+    peak = memory.mebibytes()
+    for task, result in zip(batch, results, strict=True):
+        _save(result.images[0], folder / task.name)
+    return [_entry(task, result.seeds[0], result.seconds, peak) for task, result in zip(batch, results, strict=True)]
+
+
+def _entry(task: _Task, seed: int | None, seconds: float | None, peak: float | None) -> Generation:
+    return Generation(
+        image=task.name,
+        scene=f"{SCENES}/{task.number:04d}.yaml",
+        target=f"{TARGETS}/{task.name}",
+        key=task.example.key,
+        source=task.group,
+        seed=seed,
+        seconds=None if seconds is None else round(seconds, 4),
+        peak_mib=None if peak is None else round(peak),
+    )
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """All of the picture or nothing: what exists counts as made."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    image.save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+def _heading(work: Making) -> str:
+    drawn = f"control {', '.join(work.draw.controls)}{', drawn per subject' if work.draw.per_subject else ''}"
+    shuffled = ", identities shuffled" if work.shuffle_identities else ""
+    full = ", full prompts" if work.prompt == "full" else ""
+    groups = ", ".join(f"{group.scenes or 'all'} scenes of {group.name}" for group in work.groups)
+    return f"{groups}, {work.subjects or 'any number of'} subjects, {drawn}{shuffled}{full}, seed {work.seed}."
