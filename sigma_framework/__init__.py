@@ -55,6 +55,7 @@ from sigma_framework.types import (
     Result,
     SampleRequest,
     SubjectAnnotation,
+    SubjectPictures,
     TextTokens,
     Tokens,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "SigmaError",
     "Subject",
     "SubjectAnnotation",
+    "SubjectPictures",
     "TextTokens",
     "Tokens",
     "WeightsError",

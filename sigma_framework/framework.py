@@ -204,6 +204,8 @@ class Framework:
             seed=recipe.run.seed,
             batch_size=recipe.evaluate.batch_size,
             shuffle_identities=recipe.evaluate.shuffle_identities,
+            prompt=recipe.evaluate.prompt,
+            whole_depth=recipe.evaluate.structure == "scene",
         )
         self.write_record()
         losses = self._validation_losses()

@@ -28,7 +28,7 @@ from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
 from sigma_framework.run_folder import next_number
 from sigma_framework.scene import ResolvedScene
-from sigma_framework.types import ControlImages, FloatMap, OnStep, Result, RgbImage, SampleRequest
+from sigma_framework.types import ControlImages, FloatMap, OnStep, Result, RgbImage, SampleRequest, SubjectPictures
 
 StepCallback = Callable[[Any, int, float, dict[str, Any]], "Mapping[str, Any] | None"]
 """``callback_on_step_end(framework, step, timestep, {"latents": ...}) -> dict``, as in diffusers."""
@@ -85,7 +85,8 @@ class ImageMaker:
         region = insertion_region(controls.regions) if "background" in self.needs else None
         began = time.perf_counter()
         parts = [seeds[start : start + self.at_once] for start in range(0, len(seeds), self.at_once)]
-        show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * len(parts))
+        passes = 1 + len(resolved.subjects) if "subjects" in self.needs else 1
+        show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * passes * len(parts))
         made = torch.cat(
             [
                 self.sampler.sample(
@@ -192,6 +193,20 @@ class ImageMaker:
             generators=tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds),
             background=background,
             region=None if region is None else torch.from_numpy((region > 0).astype(np.float32)),
+            subjects=self._subject_pictures(scenes, controls) if "subjects" in self.needs else None,
+        )
+
+    def _subject_pictures(self, scenes: Sequence[ResolvedScene], controls: Sequence[ControlImages]) -> SubjectPictures:
+        """Every subject of every scene as the only one of its scene."""
+        alone = [
+            [self.condition(replace(scene, subjects=(subject,)))[0] for subject in scene.subjects] for scene in scenes
+        ]
+        regions = [[insertion_region(one.regions) for one in row] for row in alone]
+        return SubjectPictures(
+            identities=torch.stack([image_tensor([one.identity for one in row]) for row in alone]),
+            spatials=torch.stack([image_tensor([one.spatial for one in row]) for row in alone]),
+            spatial=image_tensor([one.spatial for one in controls]),
+            regions=torch.from_numpy(np.stack([np.stack(row) for row in regions])),
         )
 
 

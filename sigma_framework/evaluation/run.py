@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from sigma_framework.conditioning.identity_image import stack
+from sigma_framework.conditioning.prompts import PromptKind
+from sigma_framework.errors import DataError
 from sigma_framework.evaluation.memory import PeakMemory
 from sigma_framework.evaluation.report import Measured, Scored, write_reports
 from sigma_framework.evaluation.scenes import ControlDraw, SceneGroup, chosen_scenes, scene_of_example
 from sigma_framework.generation import ImageMaker
 from sigma_framework.progress import Progress
-from sigma_framework.protocols import Metric
+from sigma_framework.protocols import Metric, WholeDepth
 from sigma_framework.specs import ControlSpec
-from sigma_framework.types import Example, Result
+from sigma_framework.types import Example, FloatMap, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,10 @@ class Evaluation:
     """Scenes made at once, as far as they have one size and number of subjects."""
     shuffle_identities: bool = False
     """Give each scene's identity images to its subjects in a random order, and measure against the true one."""
+    prompt: PromptKind = "background"
+    """What the prompt tells."""
+    whole_depth: bool = False
+    """Give the depth of the whole picture in the place of the subjects'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class _Task:
     controls: tuple[str, ...]
     order: tuple[int, ...]
     rng: np.random.Generator
+    structure: FloatMap | None
 
 
 def run_evaluation(work: Evaluation, folder: Path, progress: Progress) -> Mapping[str, float]:
@@ -126,7 +133,15 @@ def _task(work: Evaluation, group: SceneGroup, index: int, number: int) -> _Task
         controls=controls,
         order=tuple(int(k) for k in order),
         rng=rng,
+        structure=_whole_depth(group, index) if work.whole_depth else None,
     )
+
+
+def _whole_depth(group: SceneGroup, index: int) -> FloatMap:
+    """Raises ``DataError`` when the source does not know it."""
+    if not isinstance(group.source, WholeDepth):
+        raise DataError(f"evaluate.structure: the source {group.name} knows no depth of whole pictures; write subjects")
+    return group.source.whole_depth(index)
 
 
 def _shape(task: _Task) -> tuple[str, int, tuple[int, ...]]:
@@ -135,7 +150,10 @@ def _shape(task: _Task) -> tuple[str, int, tuple[int, ...]]:
 
 def _make(work: Evaluation, batch: Sequence[_Task]) -> list[Result]:
     scenes = [
-        scene_of_example(task.example, task.controls, work.maker.controls, task.rng, task.order) for task in batch
+        scene_of_example(
+            task.example, task.controls, work.maker.controls, task.rng, task.order, work.prompt, task.structure
+        )
+        for task in batch
     ]
     resolved = [scene.resolve(work.control_specs, work.size_multiple) for scene in scenes]
     return work.maker.make_each(resolved, [work.seed + task.number for task in batch])
@@ -153,5 +171,6 @@ def _as_asked(result: Result, order: Sequence[int]) -> Result:
 def _heading(work: Evaluation) -> str:
     drawn = f"control {', '.join(work.draw.controls)}{', drawn per subject' if work.draw.per_subject else ''}"
     shuffled = ", identities shuffled" if work.shuffle_identities else ""
+    more = f"{shuffled}{', full prompts' if work.prompt == 'full' else ''}{', whole depth' if work.whole_depth else ''}"
     groups = ", ".join(f"{group.scenes} scenes of {group.name}" for group in work.groups)
-    return f"{groups}, {work.subjects or 'any number of'} subjects, {drawn}{shuffled}, seed {work.seed}."
+    return f"{groups}, {work.subjects or 'any number of'} subjects, {drawn}{more}, seed {work.seed}."

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sigma_framework.conditioning.prompts import PromptKind
 from sigma_framework.errors import DataError
 from sigma_framework.protocols import ControlEncoder, DataSource
 from sigma_framework.scene import Scene, Subject
-from sigma_framework.types import Canvas, Example
+from sigma_framework.types import Canvas, DepthRaster, Example, FloatMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,10 @@ def scene_of_example(
     encoders: Mapping[str, ControlEncoder],
     rng: np.random.Generator,
     order: Sequence[int] | None = None,
+    prompt: PromptKind = "background",
+    structure: FloatMap | None = None,
 ) -> Scene:
-    """What a user would write to get this image: the annotation said by controls, the prompt of the place alone.
+    """What a user would write to get this image: the annotation said by controls, and a prompt.
 
     Args:
         example: with annotations.
@@ -74,6 +77,8 @@ def scene_of_example(
         encoders: by control type.
         rng: decides what a control draws when it is derived.
         order: ``order[k]`` is the identity that subject k is given; None gives each its own.
+        prompt: of the place alone, or of everything.
+        structure: (H, W) metres, the depth of the whole picture in the place of the subjects'.
     """
     height, width = example.target.shape[:2]
     canvas = Canvas(width=width, height=height, camera=example.subjects[0].camera)
@@ -90,4 +95,11 @@ def scene_of_example(
                 control={"type": control, **{key: value for key, value in said.items() if value is not None}},
             )
         )
-    return Scene(subjects=tuple(subjects), prompt=example.prompt_background, size=(width, height), camera=canvas.camera)
+    return Scene(
+        subjects=tuple(subjects),
+        prompt=example.prompt_full if prompt == "full" else example.prompt_background,
+        prompt_kind=prompt,
+        size=(width, height),
+        camera=canvas.camera,
+        structure=None if structure is None else DepthRaster(values=structure, kind="metric"),
+    )

@@ -263,6 +263,10 @@ class EvaluateBlock:
     """Images made at once."""
     validation_loss: bool = False
     """Also the fixed validation loss of the only adapter, per stage, as training with this recipe tells it."""
+    prompt: Literal["background", "full"] = "background"
+    """The prompt that tells the place alone, or the one that names the subjects too (Table 2)."""
+    structure: Literal["subjects", "scene"] = "subjects"
+    """Depth of the subjects as their control says it, or the whole picture's as the source knows it (Table 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
