@@ -68,7 +68,7 @@ def _draw_panel(
         for value in values:
             draw.ellipse((at(value) - 3, middle - 3, at(value) + 3, middle + 3), fill=_DOT)
         spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-        draw.text((left + _PLOT + 8, middle), f"{mean:.3g}{spread}", fill=_INK, font=font, anchor="lm")
+        draw.text((left + _PLOT + 8, middle), f"{mean:.4g}{spread}", fill=_INK, font=font, anchor="lm")
     draw.line((at(0), top, at(0), top + _ROW * len(bars)), fill=_LINE)
 
 
