@@ -57,6 +57,7 @@ from sigma_framework.types import (
     SampleRequest,
     SceneFile,
     SubjectAnnotation,
+    SubjectPictures,
     TextTokens,
     Tokens,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "SigmaError",
     "Subject",
     "SubjectAnnotation",
+    "SubjectPictures",
     "TextTokens",
     "Tokens",
     "WeightsError",

@@ -19,6 +19,8 @@ COMPARED = {
     "sigma.prompt_full": "this version renders full prompts in another way; use the version it is from",
     "sigma.intensity_step": "this version draws routing in other steps; use the version it is from",
     "sigma.identity_size": "write conditioning.identity_size={found}, or take an adapter trained at this size",
+    "sigma.routing": "write conditioning.routing={found}, or take an adapter trained with this routing",
+    "sigma.structure": "write conditioning.structure={found}, or take an adapter trained with this structure",
     "sigma.ids": "this version gives the condition images other position ids; use the version it is from",
 }
 """Facts that an adapter and the run it serves must agree in, and what to do where they do not."""
@@ -34,6 +36,8 @@ def adapter_facts(recipe: Recipe) -> dict[str, str]:
         "sigma.prompt_full": f"{FULL_TEMPLATE}<full prompt>",
         "sigma.intensity_step": str(ROUTING_STEP),
         "sigma.identity_size": str(recipe.conditioning.identity_size),
+        "sigma.routing": recipe.conditioning.routing,
+        "sigma.structure": recipe.conditioning.structure,
         "sigma.ids": "spatial as target; identity from row 0, first coordinate 1",
         "sigma.recipe_sha256": digest,
     }
@@ -68,10 +72,15 @@ def check_digest(name: str, path: Path, sha256: str | None) -> None:
     file = path / ADAPTER_FILE if path.is_dir() else path
     if not file.is_file():
         raise WeightsError(f"adapters.{name}.sha256: found no file {file} to compare; name a file or a folder with one")
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = digest_of(file)
     if digest != sha256.lower():
         raise WeightsError(
             f"adapter {file}: its SHA-256 differs from adapters.{name}.sha256: found {digest}, expected {sha256}; "
             "download it again from where the recipe's author published it"
         )
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_framework.adapter_facts import check_digest, check_facts
+from sigma_framework.adapter_facts import check_digest, check_facts, digest_of
 from sigma_framework.conditioning.scene_layers import encode_subjects
 from sigma_framework.errors import PluginError, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
-from sigma_framework.recipe import LoadedRecipe, Recipe, check_recipe, disabled_plugins, load_variant
+from sigma_framework.recipe import (
+    LoadedRecipe,
+    Recipe,
+    check_recipe,
+    disabled_plugins,
+    evaluation_of,
+    training_of,
+)
 from sigma_framework.recipe.build import (
     build_backbone,
     build_control,
@@ -235,12 +242,27 @@ class Framework:
 
         return run_task(self, fresh, allow)
 
-    def variant(self, name: str) -> Framework:
-        """One variant of a sweep as an evaluation of its own, writing below this one's run folder."""
-        loaded = load_variant(self.loaded, name)
-        data = {**{key: value for key, value in loaded.data.items() if key != "sweep"}, "task": "evaluate"}
-        loaded = replace(loaded, data=data)
-        other = Framework(check_recipe(loaded, self.host), self.host, loaded, self.run_folder / name)
+    def variant(self, name: str, seed: int | None = None, adapter: Path | None = None) -> Framework:
+        """One variant of a sweep as an evaluation of its own, writing below this one's run folder.
+
+        Args:
+            name: of the variant.
+            seed: in the place of the recipe's; None keeps it.
+            adapter: file of the only adapter, with a folder of its own beside the training that made it.
+        """
+        known = None if adapter is None else (adapter, digest_of(adapter))
+        folder = self._variant_folder(name, seed) / ("evaluate" if self.recipe.sweep.train else "")
+        return self._beside(evaluation_of(self.loaded, name, seed, known), folder)
+
+    def training(self, name: str, seed: int | None = None) -> Framework:
+        """One variant of a sweep as a training of its own; see ``variant``."""
+        return self._beside(training_of(self.loaded, name, seed), self._variant_folder(name, seed) / "train")
+
+    def _variant_folder(self, name: str, seed: int | None) -> Path:
+        return self.run_folder / name / ("" if seed is None else f"seed-{seed}")
+
+    def _beside(self, loaded: LoadedRecipe, folder: Path) -> Framework:
+        other = Framework(check_recipe(loaded, self.host), self.host, loaded, folder)
         other.progress = self.progress
         return other
 
@@ -287,6 +309,7 @@ class Framework:
             guidance=block.guidance if self.backbone.guidance_embedded else None,
             true_cfg=block.true_cfg,
             negative_prompt=block.negative_prompt,
+            composition=recipe.conditioning.composition,
             facts={"sampler": spec.name, "adapters": {n: a.weight for n, a in recipe.adapters.items()}},
         )
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sigma_framework.conditioning.control_image import ComposedControl
+from sigma_framework.conditioning.control_image import PROPOSED, ComposedControl, Composition
 from sigma_framework.conditioning.identity_image import stack
 from sigma_framework.conditioning.insertion_region import insertion_region
 from sigma_framework.conditioning.layout_picture import draw_layout
@@ -28,7 +28,7 @@ from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
 from sigma_framework.run_folder import next_number
 from sigma_framework.scene import ResolvedScene
-from sigma_framework.types import ControlImages, FloatMap, OnStep, Result, RgbImage, SampleRequest
+from sigma_framework.types import ControlImages, FloatMap, OnStep, Result, RgbImage, SampleRequest, SubjectPictures
 
 StepCallback = Callable[[Any, int, float, dict[str, Any]], "Mapping[str, Any] | None"]
 """``callback_on_step_end(framework, step, timestep, {"latents": ...}) -> dict``, as in diffusers."""
@@ -58,6 +58,8 @@ class ImageMaker:
     """Classifier-free guidance scale; 1.0 is off."""
     negative_prompt: str = ""
     """Read when ``true_cfg`` is on."""
+    composition: Composition = PROPOSED
+    """How routing and structure are drawn."""
     at_once: int = 8
     """Images in one batch; more are made one batch after another."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -79,11 +81,12 @@ class ImageMaker:
         if not seeds:
             raise SceneError(f"{resolved.scene.origin}: found 0 images to make, expected at least 1")
         show = progress or Silent()
-        controls, composed = condition_scene(resolved, self.controls, self.identity_size, self.identity_padding)
+        controls, composed = self.condition(resolved)
         region = insertion_region(controls.regions) if "background" in self.needs else None
         began = time.perf_counter()
         parts = [seeds[start : start + self.at_once] for start in range(0, len(seeds), self.at_once)]
-        show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * len(parts))
+        passes = 1 + len(resolved.subjects) if "subjects" in self.needs else 1
+        show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * passes * len(parts))
         made = torch.cat(
             [
                 self.sampler.sample(
@@ -130,7 +133,7 @@ class ImageMaker:
         """
         if "background" in self.needs:  # what may change differs from scene to scene
             return [self.make(scene, [seed], None) for scene, seed in zip(scenes, seeds, strict=True)]
-        conditioned = [condition_scene(s, self.controls, self.identity_size, self.identity_padding) for s in scenes]
+        conditioned = [self.condition(scene) for scene in scenes]
         began = time.perf_counter()
         request = self._request(scenes, [controls for controls, _ in conditioned], None, seeds)
         made = self.sampler.sample(self.backbone, request, None)
@@ -150,6 +153,10 @@ class ImageMaker:
             )
             for image, resolved, (controls, composed), seed in zip(made, scenes, conditioned, seeds, strict=True)
         ]
+
+    def condition(self, resolved: ResolvedScene) -> tuple[ControlImages, ComposedControl]:
+        """``condition_scene`` with what this recipe says."""
+        return condition_scene(resolved, self.controls, self.identity_size, self.identity_padding, self.composition)
 
     @property
     def _facts(self) -> dict[str, Any]:
@@ -186,6 +193,20 @@ class ImageMaker:
             generators=tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds),
             background=background,
             region=None if region is None else torch.from_numpy((region > 0).astype(np.float32)),
+            subjects=self._subject_pictures(scenes, controls) if "subjects" in self.needs else None,
+        )
+
+    def _subject_pictures(self, scenes: Sequence[ResolvedScene], controls: Sequence[ControlImages]) -> SubjectPictures:
+        """Every subject of every scene as the only one of its scene."""
+        alone = [
+            [self.condition(replace(scene, subjects=(subject,)))[0] for subject in scene.subjects] for scene in scenes
+        ]
+        regions = [[insertion_region(one.regions) for one in row] for row in alone]
+        return SubjectPictures(
+            identities=torch.stack([image_tensor([one.identity for one in row]) for row in alone]),
+            spatials=torch.stack([image_tensor([one.spatial for one in row]) for row in alone]),
+            spatial=image_tensor([one.spatial for one in controls]),
+            regions=torch.from_numpy(np.stack([np.stack(row) for row in regions])),
         )
 
 
@@ -196,14 +217,18 @@ def _require_finite(made: torch.Tensor) -> None:
 
 
 def condition_scene(
-    resolved: ResolvedScene, controls: Mapping[str, ControlEncoder], identity_size: int, identity_padding: float
+    resolved: ResolvedScene,
+    controls: Mapping[str, ControlEncoder],
+    identity_size: int,
+    identity_padding: float,
+    composition: Composition = PROPOSED,
 ) -> tuple[ControlImages, ComposedControl]:
     """``I^C``, ``I^S`` and the layout preview of a scene, and what was found while composing (sections 3.3, 3.4).
 
     Raises:
         SceneError: every control that makes no sense on this canvas, together.
     """
-    composed = compose_scene(resolved, controls)
+    composed = compose_scene(resolved, controls, composition)
     names = [subject.name for subject in resolved.subjects]
     images = ControlImages(
         spatial=composed.spatial,

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from sigma_framework.errors import PluginError, RunError
 from sigma_framework.evaluation.scenes import SceneGroup, chosen_scenes, scene_of_example
-from sigma_framework.generation import ImageMaker, condition_scene
+from sigma_framework.generation import ImageMaker
 from sigma_framework.picture_grid import grid_picture
 from sigma_framework.progress import Progress
 from sigma_framework.protocols import AttentionReader, Backbone, ControlEncoder
@@ -139,7 +139,7 @@ def correspond(maker: ImageMaker, scene: ResolvedScene, options: InspectBlock, s
             f"{type(backbone).__name__} cannot tell where tokens look (it has no watch_attention); "
             "use a backbone that can, e.g. flux_kontext"
         )
-    controls, _ = condition_scene(scene, maker.controls, maker.identity_size, maker.identity_padding)
+    controls, _ = maker.condition(scene)
     tokens = [_tokens_of(maker.backbone, region) for region in controls.regions]
     rows = torch.from_numpy(np.flatnonzero(np.any(tokens, axis=0)))
     totals = _Totals(options)

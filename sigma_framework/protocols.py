@@ -228,6 +228,15 @@ class DataSource(Protocol):
 
 
 @runtime_checkable
+class WholeDepth(Protocol):
+    """What a data source may know besides: depth of the whole picture, which ``evaluate.structure: scene`` asks for."""
+
+    def whole_depth(self, index: int) -> NDArray[np.float32]:
+        """(H, W) metres of example ``index``; what is not finite and positive is not known."""
+        ...
+
+
+@runtime_checkable
 class Sampler(Protocol):
     """Turns noise into images with a backbone; touches no global random state."""
 

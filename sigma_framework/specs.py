@@ -128,7 +128,7 @@ class SamplerSpec(ComponentSpec):
     kind: ClassVar[Kind] = "sampler"
 
     needs: frozenset[str] = frozenset()
-    """What a request must hold besides the usual, e.g. ``frozenset({"background"})``."""
+    """What a request must hold besides the usual: ``background`` (and a region), ``subjects`` (each by itself)."""
 
 
 @dataclass(frozen=True, kw_only=True)

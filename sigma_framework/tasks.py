@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sigma_framework.adapter_facts import ADAPTER_FILE
 from sigma_framework.errors import RunError
 from sigma_framework.learning_curve import describe_learning_curve
 from sigma_framework.run_folder import refuse_other_recipe, set_aside
-from sigma_framework.sweep import run_sweep
+from sigma_framework.sweep import SCORES, SweepRun, keep_scores, kept_scores, run_sweep
 
 if TYPE_CHECKING:
     from sigma_framework.framework import Framework
     from sigma_framework.types import Result
+
+_FREE_IN_SWEEP = ("run.dir", "sweep.variants", "sweep.seeds", "sweep.figure")
+"""Keys in which a sweep may differ from the one it goes on with: what is in the table, not how it is made."""
 
 
 def run_task(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]:
@@ -87,30 +93,79 @@ def _last_of_evaluation(framework: Framework) -> str:
 
 
 def _sweep(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]:
-    """Every variant in its own folder, one after another, then one table of their numbers."""
+    """Every variant with every seed in its own folder, one after another, then one table of their numbers."""
     _start_anew(framework, fresh)
-    if done := _finished(framework, allow, "results.md"):
-        return [done]
-    variants = {name: framework.variant(name) for name in framework.recipe.sweep.variants}
-    curves = _learning_curves(variants) if framework.recipe.sweep.learning_curves else []
-
-    def work(name: str) -> Callable[[], Mapping[str, float]]:
-        return lambda: variants.pop(name).evaluate()  # and with it goes its base
-
-    lines = run_sweep({name: work(name) for name in list(variants)}, framework.run_folder)
+    folder, sweep = framework.run_folder, framework.recipe.sweep
+    if folder.exists():
+        refuse_other_recipe(folder, framework.recipe.plain(folder), (*_FREE_IN_SWEEP, *allow))
     framework.write_record()
-    return [*lines, *curves, f"wrote {framework.run_folder / 'results.md'}"]
+    seeds = sweep.seeds if sweep.seeds is not None else (None,)
+    done: list[bool] = []
+    runs = [
+        SweepRun(
+            variant=name,
+            seed=framework.recipe.run.seed if seed is None else seed,
+            work=partial(_score_variant, framework, name, seed, done),
+        )
+        for name in sweep.variants
+        for seed in seeds
+    ]
+    lines = run_sweep(runs, folder, sweep.figure, _budget_line(framework))
+    lines += _learning_curves(framework) if sweep.learning_curves else []
+    if all(done):
+        return [*lines, f"{folder / 'results.md'} is there from an earlier run; --fresh starts anew"]
+    return [*lines, f"wrote {folder / 'results.md'} and {folder / 'figure.png'}"]
 
 
-def _learning_curves(variants: Mapping[str, Framework]) -> list[str]:
+def _score_variant(framework: Framework, name: str, seed: int | None, done: list[bool]) -> Mapping[str, float]:
+    """Means of one variant: of its finished evaluation, else made now; adds to ``done`` whether there was one."""
+    adapter = None
+    if framework.recipe.sweep.train:
+        framework.progress.note(f"{name}, seed {framework.recipe.run.seed if seed is None else seed}")
+        outcome = framework.training(name, seed).train()
+        if not outcome.complete:
+            raise RunError(f"sweep.variants.{name}: {outcome.notes[-1]}; then run the sweep again")
+        adapter = outcome.weights / ADAPTER_FILE
+    variant = framework.variant(name, seed, adapter)
+    recipe = variant.recipe.plain(variant.run_folder)
+    kept = kept_scores(variant.run_folder, recipe)
+    done.append(kept is not None)
+    if kept is not None:
+        return kept
+    if (variant.run_folder / SCORES).exists():  # finished, but of another recipe or another adapter
+        set_aside(variant.run_folder)
+    means = {**variant.evaluate(), **_seconds(variant.run_folder / "results.csv")}
+    keep_scores(variant.run_folder, recipe, means)
+    return means
+
+
+def _seconds(table: Path) -> dict[str, float]:
+    """Mean wall time per image of an evaluation's table; nothing where it has no such column."""
+    with table.open(newline="", encoding="utf-8") as file:
+        found = [float(row["seconds"]) for row in csv.DictReader(file) if row.get("seconds")]
+    return {"seconds": sum(found) / len(found)} if found else {}
+
+
+def _learning_curves(framework: Framework) -> list[str]:
     """How each variant's adapters learned, where they tell."""
     lines = []
-    for name, variant in variants.items():
-        for adapter in variant.recipe.adapters.values():
-            lines += [
-                f"{name}: validation loss of its training, {one}" for one in describe_learning_curve(Path(adapter.path))
-            ]
+    for name in framework.recipe.sweep.variants:
+        for adapter in framework.variant(name).recipe.adapters.values():
+            curve = describe_learning_curve(Path(adapter.path))
+            lines += [f"{name}: validation loss of its training, {stage}" for stage in curve]
     return lines
+
+
+def _budget_line(framework: Framework) -> str:
+    """What each variant was trained with, for the reader of the table."""
+    if not framework.recipe.sweep.train:
+        return ""
+    budgets = {}
+    for name in framework.recipe.sweep.variants:
+        recipe = framework.training(name).recipe
+        steps = [stage.steps for stage in recipe.stages.values()]
+        budgets[name] = f"{sum(steps)} steps of {recipe.train.batch_size} examples in {len(steps)} stage(s)"
+    return "Trained: " + "; ".join(f"{name} {budget}" for name, budget in budgets.items()) + "."
 
 
 def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:

@@ -245,6 +245,25 @@ OnStep = Callable[[int, float, "dict[str, Any]"], "Mapping[str, Any] | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SubjectPictures:
+    """Pixels for samplers that place one subject after another: b images of N subjects each, in [-1, 1]."""
+
+    identities: torch.Tensor
+    """(b, N, 3, s, s): identity images on white."""
+    spatials: torch.Tensor
+    """(b, N, 3, h, w): ``I^C`` of each subject as if it were the only one."""
+    spatial: torch.Tensor
+    """(b, 3, h, w): ``I^C`` of all."""
+    regions: torch.Tensor
+    """(b, N, h, w) in [0, 1]: where each subject may change a picture, with a soft edge."""
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return int(self.identities.shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampleRequest:
     """Everything a sampler needs for one batch of images; built by the core."""
 
@@ -267,7 +286,9 @@ class SampleRequest:
     background: torch.Tensor | None = None
     """(1 or b, 3, h, w) in [-1, 1]: the picture to keep, for samplers that need ``background``."""
     region: torch.Tensor | None = None
-    """(h, w) in [0, 1]: where the picture may change, for samplers that need ``background``."""
+    """(h, w), or (b, h, w), in [0, 1]: where the picture may change, for samplers that need ``background``."""
+    subjects: SubjectPictures | None = None
+    """Each subject by itself, for samplers that need ``subjects``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

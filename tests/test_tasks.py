@@ -14,7 +14,7 @@ from PIL import Image
 
 from sigma_framework import Framework, RunError
 from sigma_framework.errors import DataError
-from sigma_framework.sweep import run_sweep
+from sigma_framework.sweep import SweepRun, run_sweep
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -88,9 +88,13 @@ def test_an_interrupted_sweep_keeps_what_it_has(tmp_path: Path) -> None:
     def broken() -> dict[str, float]:
         raise RunError("stop")
 
+    runs = [
+        SweepRun(variant="first", seed=0, work=lambda: {"psnr": 1.0}),
+        SweepRun(variant="second", seed=0, work=broken),
+    ]
     with pytest.raises(RunError):
-        run_sweep({"first": lambda: {"psnr": 1.0}, "second": broken}, tmp_path)
-    assert "| first | 1 |" in (tmp_path / "results.md").read_text()
+        run_sweep(runs, tmp_path)
+    assert "| first | 1 | 1 |" in (tmp_path / "results.md").read_text()
 
 
 def test_an_evaluation_with_other_numbers_is_not_taken_for_done(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,24 @@ ASCENDING, DESCENDING, STRUCTURE = 0, 1, 2
 
 Window: TypeAlias = tuple[slice, slice]
 """Rows and columns of a region's bounding box."""
+Routing: TypeAlias = Literal["both_orders", "one_order", "one_intensity"]
+"""The proposed routing; the same paste order in both channels; every subject with the intensity of the first (A.14)."""
+StructureScale: TypeAlias = Literal["scene", "subject"]
+"""Whose nearest and farthest visible pixel span the structure channel: all subjects' together, or each one's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """How layers become ``I^C``; anything but the defaults is there to be compared with them."""
+
+    routing: Routing = "both_orders"
+    """Channels 0 and 1."""
+    structure: StructureScale = "scene"
+    """Channel 2; read where the subjects' own depth is drawn."""
+
+
+PROPOSED = Composition()
+"""As in sections 3.3 and 3.4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,6 +65,7 @@ def compose(
     structure: NDArray[np.uint8] | DepthRaster | None = None,
     structure_range: tuple[float, float] | None = None,
     dropped_channel: int | None = None,
+    composition: Composition = PROPOSED,
 ) -> ComposedControl:
     """Routing and structure of all subjects.
 
@@ -57,6 +76,7 @@ def compose(
         structure: depth of the whole scene in place of the layers' (Table 3); uint8 is used as it is.
         structure_range: inverse depths that a metric ``structure`` is mapped with; None: its own smallest and largest.
         dropped_channel: channel set to 0, for training (section 4.1).
+        composition: how routing and structure are drawn.
 
     Raises:
         SceneError: no subject or more than 25, a region without a pixel, depth that is not finite and positive, or
@@ -69,10 +89,16 @@ def compose(
     regions = np.stack([layer.region for layer in layers])
     channels = np.zeros((3, *canvas.size_hw), dtype=np.uint8)  # planes: pasting into interleaved pixels is slow
     _paste(channels[ASCENDING], layers, windows, range(len(layers)))
-    _paste(channels[DESCENDING], layers, windows, range(len(layers) - 1, -1, -1))
+    if composition.routing == "one_order":
+        channels[DESCENDING] = channels[ASCENDING]
+    else:
+        _paste(channels[DESCENDING], layers, windows, range(len(layers) - 1, -1, -1))
     warnings = occlusion.find_warnings(layers, names, windows, channels[ASCENDING], channels[DESCENDING])
+    if composition.routing == "one_intensity":
+        channels[:STRUCTURE][channels[:STRUCTURE] > 0] = intensity(0)
     if structure is None:
-        limits = structure_map.draw_layers(channels[STRUCTURE], layers, names, windows)
+        each = composition.structure == "subject"
+        limits = structure_map.draw_layers(channels[STRUCTURE], layers, names, windows, each=each)
     else:
         limits = structure_map.draw_scene(channels[STRUCTURE], structure, structure_range)
     if dropped_channel is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sigma_framework.conditioning.control_image import ComposedControl, compose
+from sigma_framework.conditioning.control_image import PROPOSED, ComposedControl, Composition, compose
 from sigma_framework.conditioning.identity_image import PADDING, square_on_white
 from sigma_framework.errors import PluginError, Problem, SceneError
 from sigma_framework.protocols import ControlEncoder
@@ -53,13 +53,22 @@ def check_layer(layer: object, canvas: Canvas, control: str) -> None:
         raise PluginError(f'control "{control}": encode gave depth {found}, expected {canvas.size_hw}')
 
 
-def compose_scene(resolved: ResolvedScene, encoders: Mapping[str, ControlEncoder]) -> ComposedControl:
+def compose_scene(
+    resolved: ResolvedScene, encoders: Mapping[str, ControlEncoder], composition: Composition = PROPOSED
+) -> ComposedControl:
     """``I^C`` of a scene; raises ``SceneError`` in the scene's name."""
     layers = encode_subjects(resolved, encoders)
     names = [subject.name for subject in resolved.subjects]
     limits = resolved.scene.structure_range
     try:
-        return compose(layers, names, resolved.canvas, structure=resolved.structure, structure_range=limits)
+        return compose(
+            layers,
+            names,
+            resolved.canvas,
+            structure=resolved.structure,
+            structure_range=limits,
+            composition=composition,
+        )
     except SceneError as error:
         raise SceneError(resolved.scene.origin, error.problems) from None
 

@@ -25,11 +25,20 @@ def draw_layers(
     layers: Sequence[ControlLayer],
     names: Sequence[str],
     windows: Sequence[tuple[slice, slice]],
+    *,
+    each: bool = False,
 ) -> tuple[float, float] | None:
     """Writes ``26 + rint(229 (d - min) / (max - min))`` over the pixels with depth, d = 1 / z of the nearest subject.
 
+    Args:
+        channel: (H, W) of zeros, written to.
+        layers: one per subject.
+        names: the subjects' names, for messages.
+        windows: bounding boxes of the regions.
+        each: min and max are each subject's own, over its visible pixels: shapes gain contrast, their order is lost.
+
     Returns:
-        min and max of d; None when no layer has depth.
+        min and max of d over all subjects; None when no layer has depth.
 
     Raises:
         SceneError: depth that is not finite and positive, or relative depth mixed with metres.
@@ -55,6 +64,14 @@ def draw_layers(
     if problems:
         raise SceneError("layout", problems)
     limits = _limits(nearest)
+    if each:
+        for index in with_depth:
+            window = windows[index]
+            own = np.where(layers[index].region[window], _inverse_depth(layers[index], window, to_metric), -1.0)
+            visible = (own >= 0) & (own == nearest[_shifted(window, outer)])
+            if visible.any():
+                _draw_where(channel[window], own, visible)
+        return limits
     _draw(channel[outer], nearest, limits)
     return limits
 
@@ -152,6 +169,14 @@ def _draw(channel: NDArray[np.uint8], inverse: _FloatArray, limits: tuple[float,
             rows.fill(FLOOR + SPAN)
         np.maximum(rows, 0.0, out=rows)  # what is not given became negative, and has no uint8
         np.multiply(rows.astype(np.uint8), given, out=target)
+
+
+def _draw_where(channel: NDArray[np.uint8], inverse: _FloatArray, visible: NDArray[np.bool_]) -> None:
+    """The mapping over ``visible`` alone, with its own limits; the rest of the channel stays."""
+    own = np.zeros_like(channel)
+    shown = np.where(visible, inverse, -1.0)
+    _draw(own, shown, _limits(shown))
+    np.copyto(channel, own, where=visible)
 
 
 def _strips(values: NDArray[Any]) -> list[NDArray[Any]]:

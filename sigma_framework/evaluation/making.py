@@ -15,16 +15,17 @@ import numpy as np
 from PIL import Image
 
 from sigma_framework.conditioning.prompts import PromptKind
+from sigma_framework.errors import DataError
 from sigma_framework.evaluation.generations import MANIFEST, Generation, Manifest, read_manifest, write_manifest
 from sigma_framework.evaluation.memory import PeakMemory
 from sigma_framework.evaluation.scenes import ControlDraw, SceneGroup, chosen_scenes, scene_of_example
 from sigma_framework.generation import ImageMaker
 from sigma_framework.progress import Progress
-from sigma_framework.protocols import ControlEncoder
+from sigma_framework.protocols import ControlEncoder, WholeDepth
 from sigma_framework.run_folder import set_aside
 from sigma_framework.scene import Scene
 from sigma_framework.specs import ControlSpec
-from sigma_framework.types import Example
+from sigma_framework.types import Example, FloatMap
 
 SCENES, TARGETS = "scenes", "targets"
 """Folders beside the images."""
@@ -58,6 +59,8 @@ class Making:
     """Identity images go to a scene's subjects in a random order."""
     prompt: PromptKind = "background"
     """What the prompt tells."""
+    whole_depth: bool = False
+    """Give the depth of the whole picture in the place of the subjects'."""
     made_by: MadeBy = "model"
     """``target`` takes the ground truth for the image, ``nobody`` leaves the images to another system."""
     system: str = ""
@@ -163,12 +166,13 @@ def _batches(work: Making, indices: Mapping[str, Sequence[int]], kept: set[str])
 def _task(work: Making, group: SceneGroup, index: int, number: int) -> _Task:
     example = group.source[index]
     count = len(example.subjects)
+    structure = _whole_depth(group, index) if work.whole_depth else None
 
     def scene(order: Sequence[int]) -> Scene:
         # A generator of its own: the layout of a scene must not change with the order of its identities.
         rng = np.random.default_rng((work.seed, number))
         controls = work.draw.draw(count, rng)
-        return scene_of_example(example, controls, work.controls, rng, order, work.prompt)
+        return scene_of_example(example, controls, work.controls, rng, order, work.prompt, structure)
 
     given = measured = scene(range(count))
     if work.shuffle_identities:
@@ -176,6 +180,13 @@ def _task(work: Making, group: SceneGroup, index: int, number: int) -> _Task:
         # A model is told the wrong identities and measured by the right ones; the truth stays as it is.
         given, measured = (mixed, measured) if work.made_by == "model" else (given, mixed)
     return _Task(group=group.name, number=number, example=example, given=given, measured=measured)
+
+
+def _whole_depth(group: SceneGroup, index: int) -> FloatMap:
+    """Raises ``DataError`` when the source does not know it."""
+    if not isinstance(group.source, WholeDepth):
+        raise DataError(f"evaluate.structure: the source {group.name} knows no depth of whole pictures; write subjects")
+    return group.source.whole_depth(index)
 
 
 def _make(
@@ -222,6 +233,6 @@ def _save(image: Image.Image, path: Path) -> None:
 def _heading(work: Making) -> str:
     drawn = f"control {', '.join(work.draw.controls)}{', drawn per subject' if work.draw.per_subject else ''}"
     shuffled = ", identities shuffled" if work.shuffle_identities else ""
-    full = ", full prompts" if work.prompt == "full" else ""
+    full = f"{', full prompts' if work.prompt == 'full' else ''}{', whole depth' if work.whole_depth else ''}"
     groups = ", ".join(f"{group.scenes or 'all'} scenes of {group.name}" for group in work.groups)
     return f"{groups}, {work.subjects or 'any number of'} subjects, {drawn}{shuffled}{full}, seed {work.seed}."

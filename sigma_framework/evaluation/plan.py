@@ -85,6 +85,7 @@ def _making(recipe: Recipe, host: PluginHost, maker: MakerOf, annotated: Callabl
         batch_size=block.batch_size,
         shuffle_identities=block.shuffle_identities,
         prompt=block.prompt,
+        whole_depth=block.structure == "scene",
         made_by=block.made_by,
         system=_system(recipe),
         made_with=fingerprint(recipe.plain()),

@@ -15,7 +15,7 @@ from sigma_framework.errors import PluginError, Problem, RecipeError, listed, ne
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.recipe.consistency import disagreements
 from sigma_framework.recipe.findings import Findings
-from sigma_framework.recipe.load import LoadedRecipe, load_variant
+from sigma_framework.recipe.load import LoadedRecipe
 from sigma_framework.recipe.origins import KeyPath
 from sigma_framework.recipe.paths import is_bare_word
 from sigma_framework.recipe.plain_form import plain_form
@@ -32,6 +32,7 @@ from sigma_framework.recipe.schema import (
     TrainBlock,
     Weight,
 )
+from sigma_framework.recipe.variants import evaluation_of, training_of
 from sigma_framework.specs import BackboneSpec, Kind, MetricSpec
 
 _OWN_NAME = re.compile(r"[A-Za-z_][\w-]*")
@@ -240,19 +241,14 @@ def _variant_problems(loaded: LoadedRecipe, host: PluginHost) -> list[Problem]:
     """Each variant of a sweep is a recipe of its own; its problems name the variant."""
     sweep = loaded.data.get("sweep")
     variants = sweep.get("variants") if isinstance(sweep, Mapping) else None
+    trained = isinstance(sweep, Mapping) and sweep.get("train") is True
     problems: list[Problem] = []
     for name in variants or {}:
-        variant = load_variant(loaded, name)
-        without = {key: value for key, value in variant.data.items() if key != "sweep"}
-        own = examine(replace(variant, data={**without, "task": _variant_task(variant)}), host)
+        parts = [evaluation_of(loaded, name), *([training_of(loaded, name)] if trained else [])]
+        own = dict.fromkeys(problem for part in parts for problem in examine(part, host).problems)
         prefix = f"sweep.variants.{name}"
-        problems += [Problem(f"{prefix}: {problem.where}", problem.what, problem.remedy) for problem in own.problems]
+        problems += [Problem(f"{prefix}: {problem.where}", problem.what, problem.remedy) for problem in own]
     return problems
-
-
-def _variant_task(variant: LoadedRecipe) -> str:
-    task = variant.data.get("task")
-    return "evaluate" if task == "sweep" or not isinstance(task, str) else task
 
 
 def _unique(problems: Any) -> tuple[Problem, ...]:

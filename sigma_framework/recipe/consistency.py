@@ -45,6 +45,19 @@ def _needs_of_task(recipe: Recipe, host: PluginHost) -> Iterator[Problem]:
         yield _missing("annotators", recipe, f"one of: {listed(host.specs('annotator'))}")
     if recipe.task == "sweep" and not recipe.sweep.variants:
         yield Problem("sweep.variants", "missing, expected at least one variant for the task sweep")
+    if recipe.task == "sweep" and recipe.sweep.train:
+        yield from _trained_sweep(recipe)
+
+
+def _trained_sweep(recipe: Recipe) -> Iterator[Problem]:
+    """Each variant makes an adapter, in this process: a launcher would start the whole sweep in each of its own."""
+    if recipe.objective.name != "adapter":
+        yield Problem("train.objective", f'found "{recipe.objective.name}", expected adapter for sweep.train')
+    if recipe.train.devices * recipe.train.num_nodes > 1:
+        what = (
+            f"found {recipe.train.devices} devices on {recipe.train.num_nodes} machines, expected one for sweep.train"
+        )
+        yield Problem("train.devices", what, "write train.devices=1 and train.num_nodes=1")
 
 
 def _missing(key: str, recipe: Recipe, remedy: str) -> Problem:

@@ -79,8 +79,13 @@ def load_recipe(
     return _finish(tree, "recipe" if path is None else path.stem, path, tuple(allow_env), problems)
 
 
-def load_variant(loaded: LoadedRecipe, name: str) -> LoadedRecipe:
+def load_variant(loaded: LoadedRecipe, name: str, also: Mapping[str, Any] | None = None) -> LoadedRecipe:
     """One variant of a sweep: the recipe with the overrides of ``sweep.variants.<name>``, named ``<recipe>-<name>``.
+
+    Args:
+        loaded: the sweep's recipe.
+        name: of the variant.
+        also: further overrides, dotted key to value, laid over the variant's own.
 
     Raises:
         RecipeError: there is no such variant.
@@ -92,6 +97,7 @@ def load_variant(loaded: LoadedRecipe, name: str) -> LoadedRecipe:
     origin = Origin(kind="file", file=loaded.path) if loaded.path else Origin(kind="mapping")
     overrides: list[Override] = variant_overrides(_mapping(variants[name]))
     tree = apply_overrides(loaded.tree, overrides, origin, problems)
+    tree = apply_overrides(tree, variant_overrides(also or {}), OVERRIDE, problems)
     return _finish(tree, f"{loaded.name}-{name}", loaded.path, loaded.allow_env, problems)
 
 

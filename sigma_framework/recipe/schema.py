@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from sigma_framework.conditioning.control_image import Composition, Routing, StructureScale
 from sigma_framework.dataclass_schema import Range
 from sigma_framework.specs import Kind
 
@@ -75,6 +76,15 @@ class ConditioningBlock:
     """Probability of an empty prompt in training; the paper names none, 0.1 allows classifier-free guidance."""
     condition_dropout: Share = 0.0
     """Probability that both condition images are left out in training; the paper names none."""
+    routing: Routing = "both_orders"
+    """The proposed routing, the same paste order in both channels, or one intensity for all subjects (A.14)."""
+    structure: StructureScale = "scene"
+    """Depth is stretched over all subjects of a scene together, or over each by itself, which loses their order."""
+
+    @property
+    def composition(self) -> Composition:
+        """How layers become the control image."""
+        return Composition(routing=self.routing, structure=self.structure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +277,8 @@ class EvaluateBlock:
     """What a reader must know before the numbers; stands above them."""
     validation_loss: bool = False
     """Also the fixed validation loss of the only adapter, per stage, as training with this recipe tells it."""
+    structure: Literal["subjects", "scene"] = "subjects"
+    """Depth of the subjects as their control says it, or the whole picture's as the source knows it (Table 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +315,18 @@ class SweepBlock:
     """Per variant, the overrides that make it: dotted key to value."""
     learning_curves: bool = False
     """Tell below the table how each variant's adapter learned, where its folder holds a ``learning_curve.csv``."""
+    seeds: tuple[Seed, ...] | None = None
+    """Seeds that every variant is run with, for the spread; null is ``run.seed`` alone."""
+    train: bool = False
+    """Train each variant through its stages first, and evaluate the adapter that it made in the place of all others."""
+    budget: Positive = 1.0
+    """Factor on the steps of every stage of every variant, so that all stay equal."""
+    figure: tuple[str, ...] | None = None
+    """Measures that ``figure.png`` shows; null shows all."""
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
+            raise ValueError(f"seeds: found {list(self.seeds)}, expected different numbers, at least one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from sigma_framework.specs import SamplerSpec
 from sigma_framework.testing.component import ComponentConformance, untouched_global_randomness
 from sigma_framework.testing.tiny_backbone import TinyBackbone
 from sigma_framework.testing.toys import toy_request
-from sigma_framework.types import OnStep
+from sigma_framework.types import OnStep, SampleRequest
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,8 @@ class SamplerConformance(ComponentConformance):
     protocol = Sampler
     steps: ClassVar[int] = 3
     """Steps of every test."""
+    passes: ClassVar[int] = 1
+    """Denoising loops of one call with two subjects; steps are counted through, t runs from 1 to 0 in each."""
     tolerance: ClassVar[float] = 1e-4
     """Largest difference that counts as rounding, in image units of [-1, 1]."""
 
@@ -33,9 +35,20 @@ class SamplerConformance(ComponentConformance):
     def sampled(self, seeds: Sequence[int], steps: int | None = None, on_step: OnStep | None = None) -> torch.Tensor:
         """(b, 3, 64, 64): one image per seed, with everything the spec needs in the request."""
         backbone = self.backbone()
-        request = toy_request(backbone, seeds, steps=steps or self.steps, background="background" in self.spec.needs)
+        request = self.request(backbone, seeds, steps)
         sampler: Sampler = self.make()
         return sampler.sample(backbone, request, on_step)
+
+    def request(self, backbone: Backbone, seeds: Sequence[int] = (0,), steps: int | None = None) -> SampleRequest:
+        """What the spec needs for one image per seed."""
+        needs = self.spec.needs
+        return toy_request(
+            backbone,
+            seeds,
+            steps=steps or self.steps,
+            background="background" in needs,
+            subjects="subjects" in needs,
+        )
 
     def test_images_are_images(self) -> None:
         import torch
@@ -69,8 +82,11 @@ class SamplerConformance(ComponentConformance):
         import torch
 
         backbone = self.backbone()
-        request = toy_request(backbone, steps=self.steps, background="background" in self.spec.needs)
+        request = self.request(backbone)
         blank = replace(request, conditions=(), generators=(torch.Generator("cpu").manual_seed(0),))
+        if request.subjects is not None:
+            white = torch.ones_like(request.subjects.identities)
+            blank = replace(blank, subjects=replace(request.subjects, identities=white))
         sampler: Sampler = self.make()
         assert not torch.equal(sampler.sample(backbone, request), sampler.sample(backbone, blank)), (
             "conditions are ignored"
@@ -86,15 +102,18 @@ class SamplerConformance(ComponentConformance):
 
         self.sampled((0,), on_step=watch)
         steps, times = [step for step, _ in seen], [t for _, t in seen]
-        assert steps == list(range(self.steps)), f"callback: found steps {steps}, expected 0..{self.steps - 1}"
-        assert times[-1] == 0, "callback: after the last step t must be 0"
-        assert times == sorted(times, reverse=True), "callback: t must descend"
+        total = self.steps * self.passes
+        assert steps == list(range(total)), f"callback: found steps {steps}, expected 0..{total - 1}"
+        for start in range(0, total, self.steps):
+            loop = times[start : start + self.steps]
+            assert loop[-1] == 0, "callback: after the last step t must be 0"
+            assert loop == sorted(loop, reverse=True), "callback: t must descend"
 
     def test_callback_may_replace_the_latents(self) -> None:
         import torch
 
         def grey(step: int, t: float, state: dict[str, Any]) -> Mapping[str, Any] | None:
-            return {"latents": torch.zeros_like(state["latents"])} if step == self.steps - 1 else None
+            return {"latents": torch.zeros_like(state["latents"])} if (step + 1) % self.steps == 0 else None
 
         first, second = self.sampled((0,), on_step=grey), self.sampled((1,), on_step=grey)
         assert torch.equal(first, second), "latents that the callback gave back at the last step were not used"
@@ -104,7 +123,7 @@ class SamplerConformance(ComponentConformance):
         if "background" not in self.spec.needs:
             return
         backbone = self.backbone()
-        request = toy_request(backbone, (0,), steps=self.steps, background=True)
+        request = self.request(backbone)
         assert request.background is not None
         assert request.region is not None
         kept = backbone.region_tokens(request.region) == 0

@@ -22,6 +22,7 @@ from sigma_framework.types import (
     RgbImage,
     SampleRequest,
     SubjectAnnotation,
+    SubjectPictures,
 )
 
 Box = tuple[float, float, float, float]
@@ -170,8 +171,12 @@ def toy_request(
     steps: int = 3,
     size_hw: tuple[int, int] = (64, 64),
     background: bool = False,
+    subjects: bool = False,
 ) -> SampleRequest:
-    """A request for one image per seed under two balls' conditions; with ``background``, a picture to insert into."""
+    """A request for one image per seed under two balls' conditions.
+
+    With ``background`` it has a picture to insert into, with ``subjects`` each ball by itself.
+    """
     import torch
 
     count = len(seeds)
@@ -190,6 +195,21 @@ def toy_request(
         generators=tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds),
         background=_as_tensor(example.target, count) if background else None,
         region=free if background else None,
+        subjects=_subject_pictures(example, shown, count) if subjects else None,
+    )
+
+
+def _subject_pictures(example: Example, shown: ControlImages, count: int) -> SubjectPictures:
+    """Each ball alone: intensity 10 in both routing channels, its region its mask."""
+    import torch
+
+    masks = [one.mask for one in example.subjects]
+    alone = [np.where(mask[..., None], np.array([10, 10, 0], np.uint8), np.uint8(0)) for mask in masks]
+    return SubjectPictures(
+        identities=torch.stack([_as_tensor(one, count) for one in example.identities], dim=1),
+        spatials=torch.stack([_as_tensor(one, count) for one in alone], dim=1),
+        spatial=_as_tensor(shown.spatial, count),
+        regions=torch.from_numpy(np.stack(masks).astype(np.float32)).expand(count, -1, -1, -1),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sigma_framework.conditioning.augment import draw_dropped_channel
-from sigma_framework.conditioning.control_image import compose
+from sigma_framework.conditioning.control_image import PROPOSED, Composition, compose
 from sigma_framework.conditioning.identity_image import square_on_white, stack
 from sigma_framework.conditioning.layout_picture import draw_layout
 from sigma_framework.conditioning.prompts import draw_prompt_kind, render_prompt
@@ -76,6 +76,8 @@ class AdapterOptions:
     """Encoded targets and identity images kept in memory, for sources that give each example many times."""
     true_cfg: float = 1.0
     """Classifier-free guidance of sample pictures."""
+    composition: Composition = PROPOSED
+    """How routing and structure are drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +191,7 @@ class AdapterObjective:
         layers = self._draw_layers(example, canvas, rng)
         names = [subject.caption for subject in example.subjects]
         dropped = draw_dropped_channel(rng, self.options.channel_dropout) if training else None
-        composed = compose(layers, names, canvas, dropped_channel=dropped)
+        composed = compose(layers, names, canvas, dropped_channel=dropped, composition=self.options.composition)
         side = self.options.identity_size
         identity = stack([square_on_white(one, side) for one in example.identities])
         kind = draw_prompt_kind(rng, self.options.full_prompt_share)

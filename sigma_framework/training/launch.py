@@ -163,6 +163,7 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
         picture_steps=train.grid_steps,
         true_cfg=sampler.true_cfg,
         keep_latents=train.keep_latents,
+        composition=conditioning.composition,
     )
     return AdapterObjective(
         backbone,

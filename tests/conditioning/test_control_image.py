@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sigma_framework import Camera, Canvas, ControlLayer, DepthRaster, SceneError
 from sigma_framework.conditioning import compose
+from sigma_framework.conditioning.control_image import Composition
 from sigma_framework.types import MAX_SUBJECTS
 
 HEIGHT, WIDTH = 24, 32
@@ -217,3 +218,34 @@ def test_boxes_that_overlap_by_more_than_six_tenths(shift: int, warned: bool) ->
 
 def test_a_quiet_layout_has_no_warnings() -> None:
     assert compose([layer(0, 0, 10, 10), layer(8, 0, 20, 10)], names(2), CANVAS).warnings == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(scattered_layers())
+def test_ablated_routing(layers: list[ControlLayer]) -> None:
+    """Table 6: the same order in both channels; one intensity for all. Structure is not touched."""
+    proposed = compose(layers, names(len(layers)), CANVAS)
+    order = compose(layers, names(len(layers)), CANVAS, composition=Composition(routing="one_order")).spatial
+    assert np.array_equal(order[:, :, 0], proposed.spatial[:, :, 0])
+    assert np.array_equal(order[:, :, 1], proposed.spatial[:, :, 0])
+    equal = compose(layers, names(len(layers)), CANVAS, composition=Composition(routing="one_intensity"))
+    union = np.any([layer.region for layer in layers], axis=0)
+    assert np.array_equal(equal.spatial[:, :, :2], np.repeat(union[:, :, None] * 10, 2, axis=2))
+    assert equal.warnings == proposed.warnings
+    for spatial in (order, equal.spatial):
+        assert np.array_equal(spatial[:, :, 2], proposed.spatial[:, :, 2])
+
+
+def test_structure_can_be_stretched_over_each_subject_alone() -> None:
+    near, far = layer(0, 0, 8, HEIGHT, 2.0), layer(8, 0, 16, HEIGHT, 20.0)
+    assert near.depth is not None and far.depth is not None
+    near.depth[:, :4], far.depth[:, 8:12] = 1.0, 10.0
+    hidden = layer(0, 0, 2, HEIGHT, 30.0)
+    layers = [near, far, hidden]
+    together = compose(layers, names(3), CANVAS)
+    alone = compose(layers, names(3), CANVAS, composition=Composition(structure="subject"))
+    assert together.spatial[0, :, 2][10] < 60 < together.spatial[0, :, 2][6]
+    assert alone.spatial[0, [1, 6, 10, 14], 2].tolist() == [255, 26, 255, 26]
+    assert not alone.spatial[:, 16:, 2].any()
+    assert alone.structure_range == together.structure_range
+    assert np.array_equal(alone.spatial[:, :, :2], together.spatial[:, :, :2])

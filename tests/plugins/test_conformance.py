@@ -49,6 +49,9 @@ TESTED_ELSEWHERE = {
     "musiq": "tests/plugins/metrics/test_field_measures.py",
     "any_insertion": "tests/plugins/datasources/any_insertion",
     "musar_gen": "tests/plugins/datasources/musar_gen",
+    "iterative_insertion": "tests/plugins/samplers/test_baselines.py",
+    "insert_anything": "tests/plugins/samplers/test_baselines.py",
+    "kontext_depth_controlnet": "tests/plugins/backbones/test_kontext_depth_controlnet.py",
 }
 """Components that need a folder, records or weights of their own; their tests inherit the kit, too."""
 

@@ -36,7 +36,8 @@ class BlendedInsertionSampler:
             )
         noise = backbone.noise(request.size_hw, request.generators)
         clean = backbone.encode_image(request.background, "target").values.to(noise.values)
-        free = backbone.region_tokens(request.region).to(noise.values) > 0
+        regions = request.region if request.region.ndim == 3 else request.region[None]
+        free = torch.cat([backbone.region_tokens(region) for region in regions]).to(noise.values) > 0
         times = backbone.timesteps(request.steps, noise.length).tolist()
         times = times[len(times) - 1 - max(1, math.ceil(self.config.start * request.steps)) :]
         x = Tokens(values=noised(clean, noise.values, times[0]), ids=noise.ids)

@@ -16,7 +16,7 @@ from sigma_samplers.euler import euler_step, predict_velocity
 from sigma_samplers.generate import GenerateSampler
 from sigma_samplers.plugin import sigma_register_samplers
 
-GENERATE, BLENDED = sigma_register_samplers()
+GENERATE, BLENDED, *_ = sigma_register_samplers()
 
 
 class TestGenerate(SamplerConformance):

@@ -174,7 +174,7 @@ class FluxKontextBackbone:
             self.adapters.fuse()
         dtype, device = self.transformer.dtype, self.device
         if self._watch is not None:
-            self._watch.lengths = (text.values.shape[1], x.length, *(tokens.length for tokens in conditions))
+            self._watch.lengths = (text.values.shape[1], x.length, *(one.length for one in _in_sequence(conditions)))
         inputs = self._plan.inputs(
             text, x, conditions, (dtype, device), lambda: self._step_inputs(text, x, conditions, dtype, device)
         )
@@ -213,13 +213,14 @@ class FluxKontextBackbone:
         self, text: TextTokens, x: Tokens, conditions: Sequence[Tokens], dtype: torch.dtype, device: torch.device
     ) -> StepInputs:
         width = self.transformer.config.in_channels  # behind it, I^C may carry the depth for an external network
-        joined = torch.cat([one.values[..., :width] for one in conditions], dim=1) if conditions else None
+        shown = _in_sequence(conditions)
+        joined = torch.cat([one.values[..., :width] for one in shown], dim=1) if shown else None
         carried = [one.values[..., width:] for one in conditions if one.values.shape[-1] > width]
         return StepInputs(
             text=text.values.to(device, dtype),
             pooled=None if text.pooled is None else text.pooled.to(device, dtype),
             text_ids=text.ids,
-            ids=joined_ids(x, tuple(conditions)),
+            ids=joined_ids(x, shown),
             conditions=None if joined is None else joined.to(device, dtype),
             control=carried[0].to(device, dtype) if carried else None,
         )
@@ -293,6 +294,11 @@ class FluxKontextBackbone:
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
         return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+
+
+def _in_sequence(conditions: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """Tokens without position ids are not in the sequence: they are read for the depth that they carry alone."""
+    return tuple(one for one in conditions if len(one.ids))
 
 
 def adapter_place(path: Path) -> Path:

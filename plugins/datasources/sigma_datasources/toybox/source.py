@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigma_datasources.toybox import vocabulary
+from sigma_datasources.toybox.annotators import oracle_depth
 from sigma_datasources.toybox.cache import ExampleCache
 from sigma_datasources.toybox.config import ToyboxConfig
 from sigma_datasources.toybox.portrait import portray
@@ -73,10 +74,17 @@ class ToyboxSource:
             self._cache.store(at, example)
         return example
 
+    def whole_depth(self, index: int) -> NDArray[np.float32]:
+        """(H, W) metres of subjects and ground; 0 beyond the ground."""
+        return oracle_depth(draw_scenery(self._generator(index), int(self._counts[index]), self.config))
+
+    def _generator(self, index: int) -> np.random.Generator:
+        return generator_of(self.config.seed, self.config.split, index)
+
     def render(self, index: int) -> Example:
         """Draws and renders example ``index``, whatever the cache holds."""
         config = self.config
-        rng = generator_of(config.seed, config.split, index)
+        rng = self._generator(index)
         scenery = draw_scenery(rng, int(self._counts[index]), config)
         target = paint(scenery)
         identities = tuple(
