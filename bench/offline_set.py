@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from sigma_framework.dataset_build.records import read_unit
 RECIPE = Path(__file__).parents[1] / "recipes" / "sigma_set_offline.yaml"
 SMALL = 40
 ROUND = ("sphere", "cylinder", "cone", "capsule", "hexagon", "octahedron")
-"""Solids whose own box no picture tells: round ones have no turn, and an octahedron's smallest box lies across its own."""
+"""Solids whose own box no picture tells: round ones have no turn, an octahedron's smallest box lies across its own."""
 Masks = NDArray[np.bool_]
 
 
@@ -114,7 +115,7 @@ def build(folder: Path, count: int) -> None:
     framework.run()
     marks.append(("", time.process_time()))
     print(f"CPU seconds of {count} images, one process")
-    for (title, start), (_, end) in zip(marks, marks[1:], strict=False):
+    for (title, start), (_, end) in pairwise(marks):
         print(f"  {title:12} {end - start:7.1f}")
     print(f"  {'together':12} {marks[-1][1] - marks[0][1]:7.1f}")
 

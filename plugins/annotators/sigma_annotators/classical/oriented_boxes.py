@@ -19,8 +19,8 @@ _STEEPEST = 0.3
 _GROUND_SHARE = 0.25
 """Of the points outside the subjects that a plane must hold to be the ground."""
 _ROUND = 1.2
-"""Largest over smallest rectangle around a footprint without corners of its own; 1 for a disc, 1.08 for a hexagon, 2 for
-a square."""
+"""Largest over smallest rectangle around a footprint without corners of its own; 1 for a disc, 1.08 for a hexagon, 2
+for a square."""
 _ROUND_TURN = math.radians(30)
 """Against the line of sight. Nothing tells how the box of a round footprint is turned; its width in the picture is
 cos + sin of this angle, and half of all turns give one between 1.31 and 1.41 sides: 30 degrees is their middle."""
