@@ -49,8 +49,10 @@ def draw_layers(
     problems = _check_mixing(layers, names, with_depth)
     if problems:
         raise SceneError("layout", problems)
-    to_metric = any(is_scaled(layers[index]) for index in with_depth)
     outer = _union([windows[index] for index in with_depth])
+    if all(layers[index].depth_kind == "metric" for index in with_depth):
+        return _draw_metric(channel[outer], layers, names, windows, with_depth, outer)
+    to_metric = any(is_scaled(layers[index]) for index in with_depth)
     nearest = np.full((outer[0].stop - outer[0].start, outer[1].stop - outer[1].start), -1.0)
     for index in with_depth:
         layer, window = layers[index], windows[index]
@@ -73,6 +75,43 @@ def draw_layers(
                 _draw_where(channel[window], own, visible)
         return limits
     _draw(channel[outer], nearest, limits)
+    return limits
+
+
+def _draw_metric(
+    channel: NDArray[np.uint8],
+    layers: Sequence[ControlLayer],
+    names: Sequence[str],
+    windows: Sequence[tuple[slice, slice]],
+    with_depth: Sequence[int],
+    outer: tuple[slice, slice],
+) -> tuple[float, float]:
+    """As ``draw_layers`` for metres alone: what is nearest is found before it is inverted, in the depth's own type.
+
+    Inverting keeps the order, so that the image is the same bit for bit, at a third of the memory traffic.
+    """
+    depths = [layer.depth for layer in layers if layer.depth is not None]
+    nearest = np.full(channel.shape, np.inf, np.result_type(*depths))
+    problems = []
+    for index in with_depth:
+        layer, window = layers[index], windows[index]
+        assert layer.depth is not None
+        region = layer.region[window]
+        front = np.where(region, layer.depth[window], nearest.dtype.type(np.inf))
+        if not (front.min() > 0 and np.count_nonzero(front < np.inf) == np.count_nonzero(region)):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                fault = _find_fault(np.where(region, 1.0 / front, -1.0), region, allow_zero=False)
+            problems.append(Problem(f"subjects[{index}] ({names[index]})", fault))
+            continue
+        view = nearest[_shifted(window, outer)]
+        np.minimum(view, front, out=view)
+    if problems:
+        raise SceneError("layout", problems)
+    farthest = max(float(np.where(rows < np.inf, rows, 0).max()) for rows in _strips(nearest))
+    limits = (1.0 / farthest, 1.0 / float(nearest.min()))
+    inverse = np.empty((_STRIP_ROWS, nearest.shape[1]))
+    for target, rows in zip(_strips(channel), _strips(nearest), strict=True):
+        _draw_strip(target, np.divide(1.0, rows, out=inverse[: len(rows)], dtype=np.float64), rows < np.inf, limits)
     return limits
 
 
@@ -157,18 +196,22 @@ def _limits(inverse: _FloatArray) -> tuple[float, float]:
 
 def _draw(channel: NDArray[np.uint8], inverse: _FloatArray, limits: tuple[float, float]) -> None:
     """Writes the mapping where ``inverse`` is not negative, 0 elsewhere; ``inverse`` is used up."""
-    low, high = limits
     for target, rows in zip(_strips(channel), _strips(inverse), strict=True):
-        given = rows >= 0
-        if high > low:
-            np.subtract(rows, low, out=rows)
-            np.multiply(rows, SPAN, out=rows)
-            np.divide(rows, high - low, out=rows)
-            np.add(np.rint(rows, out=rows), FLOOR, out=rows)
-        else:
-            rows.fill(FLOOR + SPAN)
-        np.maximum(rows, 0.0, out=rows)  # what is not given became negative, and has no uint8
-        np.multiply(rows.astype(np.uint8), given, out=target)
+        _draw_strip(target, rows, rows >= 0, limits)
+
+
+def _draw_strip(
+    target: NDArray[np.uint8], inverse: _FloatArray, given: NDArray[np.bool_], limits: tuple[float, float]
+) -> None:
+    low, high = limits
+    if high > low:
+        np.subtract(inverse, low, out=inverse)
+        np.multiply(inverse, SPAN, out=inverse)
+        np.divide(inverse, high - low, out=inverse)
+        np.add(np.rint(inverse, out=inverse), FLOOR, out=inverse)
+    else:
+        inverse.fill(FLOOR + SPAN)
+    target[...] = np.multiply(inverse, given, out=inverse)  # what is not given may be anything finite until here
 
 
 def _draw_where(channel: NDArray[np.uint8], inverse: _FloatArray, visible: NDArray[np.bool_]) -> None:

@@ -92,7 +92,10 @@ def encode_record(record: Mapping[str, Any], key: str, encoding: Encoding) -> En
         "licence": record.get("licence", ""),
     }
     text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-    read_document(text, f"{name}: document")
+    shown = visible_masks(masks, read_document(text, f"{name}: document")).any(axis=(1, 2))
+    if not shown.all():
+        hidden = np.flatnonzero(~shown).tolist()
+        raise DataError(f"{name}: subjects {hidden} are covered by others; filter subjects before writing")
     members = {
         f"target.{encoding.target}": _file(record["target"], encoding.target, encoding.quality),
         f"identities.{encoding.identities}": _file(identities, encoding.identities, encoding.quality),

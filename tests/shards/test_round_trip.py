@@ -24,6 +24,12 @@ def decoded(record: dict[str, Any], encoding: Encoding | None = None) -> Any:
     return decode_sample(members, "test/a")
 
 
+def test_a_subject_that_nobody_would_see_is_not_written() -> None:
+    record = record_of(toy_example(2))
+    with pytest.raises(DataError, match=r"subjects \[1\] are covered by others"):
+        encode_record({**record, "masks": np.stack([record["masks"][0]] * 2)}, "a", Encoding())
+
+
 def test_examples_come_back(tmp_path: Path) -> None:
     shards = ShardSet(toy_shards(tmp_path / "set", encoding=Encoding()))
     source = ToySource(length=6, size_hw=(32, 32), identity_size=16)

@@ -12,6 +12,13 @@ from sigma_annotators.classical.config import (
     TemplatePromptsConfig,
 )
 from sigma_annotators.config import ReferenceCutoutsConfig, SubjectFilterConfig
+from sigma_annotators.learned.config import (
+    DepthConfig,
+    PromptWriterConfig,
+    ReposerConfig,
+    SegmenterConfig,
+    TextToImageConfig,
+)
 from sigma_framework import AnnotatorSpec, hookimpl
 
 SIGMA_PLUGIN_API = 1
@@ -74,5 +81,44 @@ def sigma_register_annotators() -> Iterable[AnnotatorSpec]:
         factory="sigma_annotators.reference_cutouts:ReferenceCutouts",
         summary="identity images cut out of reference pictures by a segmenter of this package (section A.10)",
         reads=frozenset({"reference", "captions"}),
+        writes=frozenset({"identities"}),
+    )
+    yield AnnotatorSpec(
+        name="prompt_writer",
+        config=PromptWriterConfig,
+        factory="sigma_annotators.learned.prompt_writer:PromptWriter",
+        summary="prompts and captions by a language model, here or behind an OpenAI-compatible server",
+        writes=frozenset({"captions", "prompt_full", "prompt_background"}),
+    )
+    yield AnnotatorSpec(
+        name="text_to_image",
+        config=TextToImageConfig,
+        factory="sigma_annotators.learned.text_to_image:TextToImage",
+        summary="pictures from full prompts, by any text-to-image pipeline of diffusers",
+        reads=frozenset({"prompt_full"}),
+        writes=frozenset({"target"}),
+    )
+    yield AnnotatorSpec(
+        name="segmenter",
+        config=SegmenterConfig,
+        factory="sigma_annotators.learned.segmenter:Segmenter",
+        summary="masks of the subjects that captions name, by GroundingDINO and SAM",
+        reads=frozenset({"target", "captions"}),
+        writes=frozenset({"masks", "boxes_xyxy", "scores"}),
+    )
+    yield AnnotatorSpec(
+        name="depth",
+        config=DepthConfig,
+        factory="sigma_annotators.learned.depth:Depth",
+        summary="depth and camera, by a metric Depth-Anything-V2 or by MoGe-2",
+        reads=frozenset({"target"}),
+        writes=frozenset({"depth", "depth_kind", "camera"}),
+    )
+    yield AnnotatorSpec(
+        name="reposer",
+        config=ReposerConfig,
+        factory="sigma_annotators.learned.reposer:Reposer",
+        summary="identity images in a new pose and light, by FLUX.1 Kontext, checked by finding the subject again",
+        reads=frozenset({"target", "masks", "captions"}),
         writes=frozenset({"identities"}),
     )

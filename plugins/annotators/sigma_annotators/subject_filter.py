@@ -49,10 +49,14 @@ class SubjectFilter:
             empty = ~masks.any(axis=(1, 2))
             sized = [int(index) for index in np.flatnonzero(~(small | large | empty))]
             keep = _first_of_doubles(masks, sized, self.config)
+            single = len(keep)
+            if record.get("mask_kind", "visible") == "visible":
+                keep = _not_covered(masks, keep)
             counts = {
                 "subjects too small": int(np.count_nonzero(small | empty)),
                 "subjects too large": int(np.count_nonzero(large & ~empty)),
-                "subjects found twice": len(sized) - len(keep),
+                "subjects found twice": len(sized) - single,
+                "subjects covered by smaller ones": single - len(keep),
             }
             if len(keep) >= self.config.min_subjects:
                 yield {**thinned(record, keep, SUBJECT_KEYS), "counts": counts}
@@ -82,6 +86,17 @@ def _first_of_doubles(masks: NDArray[np.bool_], candidates: Sequence[int], confi
         if not any(iou > config.max_iou or inside > config.max_containment for iou, inside in overlaps):
             kept.append(index)
     return kept
+
+
+def _not_covered(masks: NDArray[np.bool_], candidates: Sequence[int]) -> list[int]:
+    """Those that keep a pixel when of overlapping masks the smaller ones lie in front, as sets are read."""
+    taken = np.zeros(masks.shape[1:], bool)
+    kept: list[int] = []
+    for index in sorted(candidates, key=lambda one: int(np.count_nonzero(masks[one]))):
+        if (masks[index] & ~taken).any():
+            kept.append(index)
+            taken |= masks[index]
+    return sorted(kept)
 
 
 def _read(record: Mapping[str, Any], number: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -229,7 +229,7 @@ def test_an_upright_box_is_the_one_that_stands_there(yaw: float, erosion: int, o
 @pytest.mark.parametrize("method", ["minimal", "pca"])
 def test_other_boxes_hold_the_visible_points(method: Any) -> None:
     record, _ = cube_record()
-    (made,) = BoxFitter(BoxFitterConfig(method=method, erosion=0, deviations=50)).annotate([record], RNG)
+    (made,) = BoxFitter(BoxFitterConfig(method=method, erosion=0, isolation=50)).annotate([record], RNG)
     box = made["boxes_3d"][0]
     points = unproject(record["depth"].astype(float), CUBE_CAMERA)[record["masks"][0]]
     rx, ry, rz = np.radians(box["rotation"])
@@ -264,8 +264,8 @@ def test_a_subject_with_few_points_has_no_box(pixels: int, fitted: bool) -> None
 def test_outliers_go_and_the_ground_is_found() -> None:
     rng = np.random.default_rng(0)
     cloud = np.concatenate([rng.random((200, 3)), [[9.0, 9, 9]]])
-    assert len(without_outliers(cloud, 8, 2.5)) >= 190
-    assert without_outliers(cloud, 8, 2.5).max() < 2
+    assert len(without_outliers(cloud, 8, 6.0)) >= 190
+    assert without_outliers(cloud, 8, 6.0).max() < 2
     record, _ = cube_record()
     ground = find_ground(unproject(record["depth"].astype(float), CUBE_CAMERA), record["masks"])
     assert isinstance(ground, Ground)

@@ -125,4 +125,18 @@ def test_reasons_are_given_to_a_build() -> None:
     given = record((0, 0, 5, 5), (0, 0, 90, 90), (0, 0, 30, 30), (1, 0, 31, 30), key="a")
     (made,) = SubjectFilter(SubjectFilterConfig()).annotate_or_reject([given], np.random.default_rng(0))
     assert made["rejected"] == "fewer than 3 subjects left"
-    assert made["counts"] == {"subjects too small": 1, "subjects too large": 1, "subjects found twice": 1}
+    assert made["counts"] == {
+        "subjects too small": 1,
+        "subjects too large": 1,
+        "subjects found twice": 1,
+        "subjects covered by smaller ones": 0,
+    }
+
+
+def test_a_subject_that_smaller_ones_cover_goes() -> None:
+    """Neither of the two in front holds enough of it to be its double."""
+    front = (4, 10, 30, 50), (30, 10, 56, 50)
+    assert kept(record((10, 10, 50, 50), *front)) == [["subject 1", "subject 2"]]
+    every = [["subject 0", "subject 1", "subject 2"]]
+    assert kept(record((10, 10, 50, 50), *front, mask_kind="whole")) == every
+    assert kept(record((10, 10, 50, 51), *front)) == every

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigma_annotators.classical.config import BoxFitterConfig
+from sigma_annotators.classical.hidden_side import Sight
 from sigma_annotators.classical.oriented_boxes import (
     Ground,
     find_ground,
@@ -44,9 +45,10 @@ class BoxFitter:
                 kind = "no" if record["depth"] is None else record["depth_kind"]
                 raise DataError(f"{name}: box_fitter found {kind} depth, expected metric depth; use a metric estimator")
             masks = np.asarray(record["masks"], bool)
-            points = unproject(np.asarray(record["depth"], np.float64), Camera(**record["camera"]))
+            depth, camera = np.asarray(record["depth"], np.float64), Camera(**record["camera"])
+            points = unproject(depth, camera)
             ground = find_ground(points, masks) if self.config.method == "upright" else None
-            boxes = [self._fit(points, mask, Camera(**record["camera"]), ground) for mask in masks]
+            boxes = [self._fit(points, mask, camera, ground) for mask in masks]
             per_subject = list(dict.fromkeys([*record.get("per_subject", ()), "boxes_3d"]))
             flat = np.array([box_of(mask) for mask in masks]).reshape(-1, 4)
             counts = {"subjects without 3D box": sum(box is None for box in boxes)}
@@ -61,15 +63,16 @@ class BoxFitter:
         cloud = points[inner & (points[..., 2] > 0)]
         if len(cloud) < config.min_points:
             return None
-        cloud = without_outliers(cloud, config.neighbours, config.deviations)
+        cloud = without_outliers(cloud, config.neighbours, config.isolation)
+        pixel = float(cloud[:, 2].mean()) / camera.fx
         if config.method == "upright" and ground is not None:
-            box = upright_box(cloud, ground)
+            sight = Sight(points[..., 2], camera, inner, mask)
+            # Half a pixel lies between an outline's pixels and the outline; the completed side brings half of it back.
+            box = upright_box(cloud, ground, sight, (config.erosion + 0.25) * pixel)
         else:
             box = principal_box(cloud) if config.method == "pca" else minimal_box(cloud)
-        if box is None:
-            return None
-        grown = 2 * config.erosion * float(cloud[:, 2].mean()) / camera.fx
-        return box.grown(grown).plain()
+            box = None if box is None else box.grown((config.erosion + 0.5) * pixel)
+        return None if box is None else box.plain()
 
 
 def unproject(depth: Array, camera: Camera) -> Array:

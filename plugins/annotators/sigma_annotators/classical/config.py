@@ -72,14 +72,14 @@ class BoxFitterConfig:
     """Pixels taken off a mask's border, where depth belongs to what is behind; the box is grown by them again."""
     neighbours: int = 8
     """Points to which each point's distance is measured when outliers are removed."""
-    deviations: float = 2.5
-    """Points farther from their neighbours than the mean by so many standard deviations are outliers."""
+    isolation: float = 6.0
+    """Points that are so many times as far from their neighbours as the usual point are outliers."""
     min_points: int = 20
     """A subject with fewer points gets no 3D box."""
 
     def __post_init__(self) -> None:
-        if self.erosion < 0 or self.neighbours < 1 or self.deviations <= 0 or self.min_points < 5:
-            raise ValueError("erosion >= 0, neighbours >= 1, deviations > 0 and min_points >= 5 are expected")
+        if self.erosion < 0 or self.neighbours < 1 or self.isolation <= 1 or self.min_points < 5:
+            raise ValueError("erosion >= 0, neighbours >= 1, isolation > 1 and min_points >= 5 are expected")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sigma_annotators.classical.hidden_side import Sight, farthest_centre
+
 Array = NDArray[np.float64]
 
 _PLANES = 80
@@ -16,6 +18,12 @@ _STEEPEST = 0.3
 """Cosine between the ground's normal and the picture's upwards direction, at least."""
 _GROUND_SHARE = 0.25
 """Of the points outside the subjects that a plane must hold to be the ground."""
+_ROUND = 1.2
+"""Largest over smallest rectangle around a footprint without corners of its own; 1 for a disc, 1.08 for a hexagon, 2
+for a square."""
+_ROUND_TURN = math.radians(30)
+"""Against the line of sight. Nothing tells how the box of a round footprint is turned; its width in the picture is
+cos + sin of this angle, and half of all turns give one between 1.31 and 1.41 sides: 30 degrees is their middle."""
 _REACH = 0.5
 """A subject whose lowest point is higher above the ground than this share of its height does not stand on it."""
 
@@ -41,9 +49,9 @@ class OrientedBox:
     axes: Array
     """(3, 3) a rotation; columns are the axes."""
 
-    def grown(self, metres: float) -> OrientedBox:
-        """Larger by so much along every axis."""
-        return OrientedBox(self.center, self.size + metres, self.axes)
+    def grown(self, margin: float) -> OrientedBox:
+        """Larger by so much at every side."""
+        return OrientedBox(self.center, self.size + 2 * margin, self.axes)
 
     def plain(self) -> dict[str, list[float]]:
         """As JSON; rotation in degrees (rx, ry, rz) with R = Rz Ry Rx."""
@@ -55,14 +63,18 @@ class OrientedBox:
         return {"center": self.center.tolist(), "size": self.size.tolist(), "rotation": rotation}
 
 
-def without_outliers(points: Array, neighbours: int, deviations: float) -> Array:
-    """Points whose mean distance to their neighbours is not far above the usual (statistical outlier removal)."""
+def without_outliers(points: Array, neighbours: int, isolation: float) -> Array:
+    """Points whose mean distance to their neighbours is not far above the usual.
+
+    The usual is the median, not mean and deviation as in most point cloud tools: where a surface turns away its points
+    lie two to four times as far apart, and they say the most about how deep it is.
+    """
     from scipy.spatial import cKDTree
 
     if len(points) <= neighbours + 1:
         return points
     distances = cKDTree(points).query(points, k=neighbours + 1)[0][:, 1:].mean(axis=1)
-    kept: Array = points[distances <= distances.mean() + deviations * distances.std()]
+    kept: Array = points[distances <= isolation * np.median(distances)]
     return kept
 
 
@@ -85,11 +97,14 @@ def principal_box(points: Array) -> OrientedBox:
     return _box_along(points, axes)
 
 
-def upright_box(points: Array, ground: Ground) -> OrientedBox | None:
-    """Stands on the ground; the side that cannot be seen is completed by turning the visible one by 180 degrees.
+def upright_box(points: Array, ground: Ground, sight: Sight, margin: float) -> OrientedBox | None:
+    """Stands on the ground; the side that cannot be seen is the visible one turned by 180 degrees.
 
-    The outline of a convex, point-symmetric footprint is touched by the outermost lines of sight at two opposite
-    points, so its centre lies midway between them.
+    Args:
+        points: (P, 3) of the visible surface, metres.
+        ground: on which it stands.
+        sight: what the picture shows, which says how far back the hidden side may lie.
+        margin: metres between the outermost points and the surface's own edge.
     """
     from scipy.spatial import ConvexHull, QhullError
 
@@ -99,29 +114,24 @@ def upright_box(points: Array, ground: Ground) -> OrientedBox | None:
         return None
     ahead /= np.linalg.norm(ahead)
     right = np.cross(down, ahead)
-    flat = np.stack([points @ right, points @ ahead], axis=1)
-    bearing = np.arctan2(flat[:, 0], flat[:, 1])
-    few = max(1, len(flat) // 100)
-    order = np.argsort(bearing)
-    centre = (flat[order[:few]].mean(axis=0) + flat[order[-few:]].mean(axis=0)) / 2
-    # A face that looks straight at the camera is touched at both its ends; what is seen behind it sets the centre then.
-    centre[1] = max(centre[1], (flat[:, 1].min() + flat[:, 1].max()) / 2)
+    plan = np.stack([right, ahead])
+    flat, heights = points @ plan.T, points @ down
+    centre = farthest_centre(flat, heights, plan, down, sight)
     whole = np.concatenate([flat, 2 * centre - flat])
     try:
         hull = whole[ConvexHull(whole).vertices]
     except QhullError:
         return None
-    turn, low, high = _smallest_rectangle(hull)
-    heights = points @ down
-    top, bottom = float(heights.min()), float(heights.max())
-    if 0 <= ground.height - bottom < _REACH * (bottom - top):
-        bottom = ground.height  # what hides its foot hides nothing of where it stands
-    u, v = turn[0, 0] * right + turn[0, 1] * ahead, turn[1, 0] * right + turn[1, 1] * ahead
-    axes = np.stack([u, down, v], axis=1)
+    turn = _turn_of(hull, float(np.arctan2(centre[0], centre[1])))
+    low, high = (hull @ turn.T).min(axis=0) - margin, (hull @ turn.T).max(axis=0) + margin
+    top, bottom = float(heights.min()) - margin, float(heights.max())
+    # What hides its foot hides nothing of where it stands.
+    bottom = ground.height if 0 <= ground.height - bottom < _REACH * (bottom - top) else bottom + margin
+    u, v = turn[0] @ plan, turn[1] @ plan
     middle = (low + high) / 2
     center = u * middle[0] + v * middle[1] + down * (top + bottom) / 2
     size = np.array([high[0] - low[0], bottom - top, high[1] - low[1]])
-    return OrientedBox(center, size, _proper(axes))
+    return OrientedBox(center, size, _proper(np.stack([u, down, v], axis=1)))
 
 
 def find_ground(points: Array, masks: NDArray[np.bool_]) -> Ground | None:
@@ -158,14 +168,25 @@ def _plane_through(points: Array) -> Ground:
     return Ground(down, float(down @ middle))
 
 
-def _smallest_rectangle(hull: Array) -> tuple[Array, Array, Array]:
-    """(2, 2) rows are its axes, (2,) low, (2,) high; one side lies along an edge of the hull."""
+def _turn_of(hull: Array, bearing: float) -> Array:
+    """(2, 2) rows are the axes of the smallest rectangle; of a footprint that looks alike in all turns, the usual one.
+
+    Args:
+        hull: (V, 2) corners of the footprint.
+        bearing: of its centre, radians from straight ahead.
+    """
     edges = np.roll(hull, -1, axis=0) - hull
     angles = np.unique(np.round(np.arctan2(edges[:, 1], edges[:, 0]) % (math.pi / 2), 6))
-    turns = [np.array([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]]) for a in angles]
-    spans = [((hull @ turn.T).min(axis=0), (hull @ turn.T).max(axis=0)) for turn in turns]
-    number = int(np.argmin([float(np.prod(high - low)) for low, high in spans]))
-    return turns[number], *spans[number]
+    turns = np.stack([_rotation(angle) for angle in angles])
+    spans = np.einsum("tij,vj->tvi", turns, hull)
+    areas = (spans.max(axis=1) - spans.min(axis=1)).prod(axis=1)
+    if areas.max() < _ROUND * areas.min():
+        return _rotation(_ROUND_TURN - bearing)
+    return np.asarray(turns[int(areas.argmin())])
+
+
+def _rotation(angle: float) -> Array:
+    return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
 
 def _box_along(points: Array, axes: Array) -> OrientedBox:

@@ -1,0 +1,54 @@
+"""Pictures from full prompts, by any text-to-image pipeline of diffusers (section A.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sigma_annotators.learned.config import TextToImageConfig
+from sigma_annotators.learned.pipelines import ImagePipeline
+from sigma_annotators.learned.weights import told_name, with_models
+from sigma_annotators.records import require
+
+
+class TextToImage:
+    """Adds ``target``; ``build.batch`` records are drawn together, each from a seed of its own."""
+
+    def __init__(self, config: TextToImageConfig) -> None:
+        self.config = config
+        self._pipeline = ImagePipeline(
+            "text_to_image",
+            config.weights,
+            config.revision,
+            device=config.device,
+            dtype=config.dtype,
+            offload=config.offload,
+            takes=("prompt", "num_inference_steps"),
+        )
+        self._name = told_name(config.weights, self._pipeline.pipeline)
+
+    def __reduce__(self) -> tuple[type[TextToImage], tuple[TextToImageConfig]]:
+        return TextToImage, (self.config,)
+
+    def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
+        """One picture per record."""
+        config = self.config
+        for number, record in enumerate(records):
+            require(record, number, "text_to_image", ("prompt_full",))
+        seeds = [int(rng.integers(2**62)) for _ in records]
+        if not records:
+            return
+        pictures = self._pipeline.pictures(
+            seeds,
+            prompt=[record["prompt_full"] for record in records],
+            width=config.width,
+            height=config.height,
+            num_inference_steps=config.steps,
+            guidance_scale=config.guidance,
+            max_area=config.width * config.height,
+        )
+        for record, picture in zip(records, pictures, strict=True):
+            licence = {"licence": config.licence} if config.licence else {}
+            yield with_models({**record, "target": picture, **licence}, text_to_image=self._name)
