@@ -10,6 +10,7 @@ import torch
 
 from sigma_framework.errors import RunError
 from sigma_framework.protocols import Objective
+from sigma_framework.training.buffers import TrainedBuffers
 from sigma_framework.training.checkpoints import FORMAT
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
 from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
@@ -63,7 +64,9 @@ class SigmaModule(pl.LightningModule):
         self.resumed = optimizer_state is not None
         self._optimizer_state = optimizer_state
         self._parameters_by_name = dict(objective.trainable_parameters())
-        self.parts = torch.nn.ModuleList(objective.modules())
+        modules = list(objective.modules())
+        self.parts = torch.nn.ModuleList(modules)
+        self.buffers_of_trained = TrainedBuffers(modules, self._parameters_by_name)
         self._parts_of_step: list[tuple[Batch, torch.Tensor]] = []
 
     @property
@@ -96,6 +99,7 @@ class SigmaModule(pl.LightningModule):
         if batch_idx % self.accumulate:
             return
         self._parts_of_step = []
+        self.buffers_of_trained.keep()
         stage, inner = self.plan.stage_of(self.run_step)
         optimizer = self.trainer.optimizers[0]
         if inner == 0 and stage > 0:
@@ -137,6 +141,7 @@ class SigmaModule(pl.LightningModule):
             optimizer.step(closure=optimizer_closure)
         except _HeldBackError:
             optimizer.zero_grad()
+            self.buffers_of_trained.put_back()
         self.steps_done = self.run_step + 1
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -148,6 +153,7 @@ class SigmaModule(pl.LightningModule):
         for unread in ("loops", "lr_schedulers", "callbacks", "epoch", "global_step"):
             checkpoint.pop(unread, None)
         checkpoint["state_dict"] = dict(self.trained)
+        checkpoint["buffers"] = self.buffers_of_trained.live()
         checkpoint.update(format=FORMAT, step=self.steps_done, seed=self.plan.seed, recipe=self.recipe)
 
     def names_of_step(self, *, finite_too: bool) -> list[str]:
@@ -172,7 +178,8 @@ class SigmaModule(pl.LightningModule):
                 part = group[start : start + batch_size]
                 seed_ambient(self.plan.seed, VALIDATION, 0, part[0][0].position)
                 generators = [torch_generator(self.plan.seed, VALIDATION, 0, key.position) for key, _ in part]
-                losses.append(self.objective.loss([example for _, example in part], generators))
+                with self.buffers_of_trained.unchanged():
+                    losses.append(self.objective.loss([example for _, example in part], generators))
         return float(torch.cat(losses).mean())
 
     def step_size(self) -> float:
