@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +40,9 @@ class RunRecord:
             if fresh:
                 rows.writeheader()
             rows.writerow({name: _short(name, values.get(name, "")) for name in COLUMNS})
-        step = values["step"]
-        for name, value in values.items():
-            if isinstance(value, float) and math.isfinite(value):
-                self._tensorboard().add_scalar(name, value, step)
+        numbers = {name: one for name, one in values.items() if isinstance(one, float) and math.isfinite(one)}
+        if numbers:
+            self._show(numbers, values["step"])
 
     def add_grid(self, name: str, step: int, rows: Sequence[Sequence[RgbImage]], titles: Sequence[str] = ()) -> Path:
         """Writes ``grids/<name>.png`` and shows it in TensorBoard."""
@@ -58,6 +57,15 @@ class RunRecord:
         """Flushes TensorBoard."""
         if self._writer is not None:
             self._writer.close()
+
+    def _show(self, numbers: Mapping[str, float], step: object) -> None:
+        """To TensorBoard, as one event: each wakes the thread that writes."""
+        from torch.utils.tensorboard.summary import scalar
+
+        together, *others = [scalar(name, value) for name, value in numbers.items()]
+        for other in others:
+            together.MergeFrom(other)
+        self._tensorboard()._get_file_writer().add_summary(together, step)
 
     def _tensorboard(self) -> SummaryWriter:
         if self._writer is None:
