@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,8 @@ from sigma_framework.training.training_run import TrainingRun
 from sigma_framework.types import RgbImage
 
 RANKS = 8
+CURRICULUM = {(1, 4): 3 / 7, (3, 10): 2 / 7, (5, 10): 2 / 7}
+"""The paper's stages: fewest and most subjects, share of the steps."""
 RECIPE = Path(__file__).parents[1] / "recipes" / "curriculum.yaml"
 OPTIMIZER = OptimizerBlock(type="adamw", lr=1e-3)
 
@@ -163,25 +166,28 @@ def balance() -> str:
 
 
 def padding() -> str:
-    """3 to 10 subjects, each as often as any other; forward and backward through one block of an eighth of the size."""
+    """Forward and backward of one block of an eighth of the size; padded tokens need a mask to count for nothing."""
     width, heads = 384, 4
     torch.manual_seed(0)
     layer = torch.nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True)
     network = torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).to(torch.bfloat16)
+    lengths = {subjects: (512 + 2 * 4096 + subjects * 1024) // 8 for subjects in range(1, 11)}
 
-    def seconds(length: int) -> float:
+    def seconds(length: int, filled: int) -> float:
         tokens = torch.randn(1, length, width, dtype=torch.bfloat16, requires_grad=True)
+        empty = torch.arange(length)[None] >= filled if length > filled else None
         start = time.process_time()
-        network(tokens).float().square().mean().backward()
+        network(tokens, src_key_padding_mask=empty)[:, :filled].float().square().mean().backward()
         return time.process_time() - start
 
-    gains = []
-    for side in (512, 256):
-        lengths = [(512 + 2 * 4096 + subjects * (side // 16) ** 2) // 8 for subjects in range(3, 11)]
-        seconds(lengths[-1])
-        own = np.min([[seconds(length) for length in lengths] for _ in range(2)], axis=0)
-        gains.append(f"identities of {side} px {len(own) * own[-1] / own.sum():.2f}x")
-    return f"all padded to ten subjects over each at its length, 3 to 10: {', '.join(gains)}"
+    seconds(lengths[10], lengths[10])
+    own = {n: min(seconds(length, length) for _ in range(2)) for n, length in lengths.items()}
+    padded = min(seconds(lengths[10], lengths[6]) for _ in range(3))
+    told = []
+    for name, share in (("3 to 10 subjects", {(3, 10): 1.0}), ("the curriculum", CURRICULUM)):
+        exact = sum(part * np.mean([own[n] for n in range(low, high + 1)]) for (low, high), part in share.items())
+        told.append(f"{name} {padded / exact:.2f}x")
+    return f"all padded to ten subjects over each at its length: {', '.join(told)}"
 
 
 def cache() -> str:
@@ -213,30 +219,47 @@ def cache() -> str:
 
 def loader() -> str:
     """JPEG targets and identities of noise over shapes, about as large as photographs; latents of FLUX.1's size."""
-    toy = ToySource(length=6, size_hw=(1024, 1024), identity_size=512)
-    annotated = toy_example(10, size_hw=(1024, 1024), identity_size=512, seed=0)
-    rng = np.random.default_rng(0)
+    samples, record = 6, ten_subjects()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         encoding = Encoding(target="jpg", identities="jpg")
-        grainy = replace(
-            annotated,
-            target=grained(annotated.target, rng),
-            identities=tuple(grained(picture, rng) for picture in annotated.identities),
-        )
-        made = [encode_record(record_of(grainy), f"{i:08d}", encoding) for i in range(len(toy))]
-        write_manifest(folder, [write_shard(folder, "00000.tar", made)], {"read": len(toy)})
-        kilobytes = (folder / "00000.tar").stat().st_size / len(toy) / 1e3
-        source = SigmaSetSource(SigmaSetConfig(path=folder))
+        made = [encode_record(record, f"{i:08d}", encoding) for i in range(samples)]
+        write_manifest(folder, [write_shard(folder, "00000.tar", made)], {"read": samples})
+        kilobytes = (folder / "00000.tar").stat().st_size / samples / 1e3
+        source = SigmaSetSource(SigmaSetConfig(path=name))
         start = time.process_time()
-        for index in range(len(toy)):
+        for index in range(samples):
             source[index]
-        read = len(toy) / (time.process_time() - start)
-        latents = latents_per_second(folder / "cache", grainy)
+        read = samples / (time.process_time() - start)
+        latents = latents_per_second(folder / "cache", record)
     return (
         f"1024 px, ten identities of 512 px, {kilobytes:.0f} kB a sample: {read:.1f} samples a second and core; "
         f"their latents alone {latents:.0f}"
     )
+
+
+def ten_subjects() -> dict[str, Any]:
+    """Five toy subjects, each cut into a left and a right one, with the grain of photographs."""
+    rng = np.random.default_rng(0)
+    record = record_of(toy_example(5, size_hw=(1024, 1024), identity_size=512, seed=0))
+    masks, boxes = [], []
+    for mask in record["masks"]:
+        rows, columns = np.nonzero(mask)
+        middle = (columns.min() + columns.max()) // 2 + 1
+        for first, last in ((columns.min(), middle), (middle, columns.max() + 1)):
+            half = mask.copy()
+            half[:, :first] = half[:, last:] = False
+            masks.append(half)
+            boxes.append([float(first), float(rows.min()), float(last), float(rows.max() + 1)])
+    return {
+        **record,
+        "target": grained(record["target"], rng),
+        "identities": [grained(record["identities"][k // 2], rng) for k in range(10)],
+        "masks": np.stack(masks),
+        "boxes_xyxy": boxes,
+        "boxes_3d": [record["boxes_3d"][k // 2] for k in range(10)],
+        "captions": [f"{side} of {caption}" for caption in record["captions"] for side in ("left", "right")],
+    }
 
 
 def grained(picture: RgbImage, rng: np.random.Generator) -> RgbImage:
@@ -245,10 +268,10 @@ def grained(picture: RgbImage, rng: np.random.Generator) -> RgbImage:
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
-def latents_per_second(folder: Path, example: Example) -> float:
+def latents_per_second(folder: Path, record: dict[str, Any]) -> float:
     """Target and identity stack looked up in the cache, pictures at hand, tokens of 64 numbers in bfloat16."""
     store = EncodingCache(folder, FullSizeLatents(), 10**9)
-    pictures = (("target", example.target), ("identity", np.concatenate(example.identities)))
+    pictures = (("target", record["target"]), ("identity", np.concatenate(record["identities"])))
     times = []
     for _ in range(6):
         start = time.process_time()
