@@ -201,8 +201,8 @@ class TrainBlock:
     """Image tokens per step: the fewer subjects, the more examples, in multiples of ``batch_size``; null: as many."""
     num_nodes: Count = 1
     """Machines; ``devices`` counts those of one of them."""
-    strategy: Literal["auto", "ddp"] = "auto"
-    """How processes share a step; auto is ddp when there are several."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How processes share a step; auto is ddp when there are several; fsdp: they share the frozen weights too."""
     cache: str | None = None
     """Folder for encoded targets, identities and prompts, relative to the current folder; null encodes every time."""
     cache_gb: Positive = 50.0

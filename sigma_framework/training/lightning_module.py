@@ -16,6 +16,7 @@ from sigma_framework.training.curriculum import BatchPlan, ExampleKey
 from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
 from sigma_framework.training.position import TRAINING, VALIDATION, seed_ambient, torch_generator
 from sigma_framework.training.ranks import Ranks, StepReport
+from sigma_framework.training.sharding import shard_frozen
 from sigma_framework.types import Example
 
 Batch = Sequence[tuple[ExampleKey, Example]]
@@ -37,6 +38,7 @@ class SigmaModule(pl.LightningModule):
         hand_overs: per stage, what happens to the optimizer when it begins.
         recipe: the resolved recipe as YAML, for checkpoints.
         accumulate: parts of a step.
+        sharded: whether the processes share the frozen weights.
         first_step: steps done before (a resumed run).
         optimizer_state: state to go on with.
     """
@@ -50,12 +52,14 @@ class SigmaModule(pl.LightningModule):
         *,
         recipe: str = "",
         accumulate: int = 1,
+        sharded: bool = False,
         first_step: int = 0,
         optimizer_state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.objective, self.plan, self.optimizer_options = objective, plan, optimizer_options
         self.hand_overs, self.recipe, self.accumulate = tuple(hand_overs), recipe, accumulate
+        self.sharded, self.shards_told = sharded, ""
         self.run_step = self.steps_done = first_step
         self.report: StepReport | None = None
         """What became of the step that just ended; None inside a step."""
@@ -73,6 +77,18 @@ class SigmaModule(pl.LightningModule):
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What the optimizer changes, by stable name."""
         return self._parameters_by_name
+
+    def configure_model(self) -> None:
+        """Spreads the frozen weights over the processes, when they are to share them."""
+        if not self.sharded or self.shards_told:
+            return
+        device = self.trainer.strategy.root_device
+        self.to(device)
+        whole, mine = shard_frozen(list(self.parts), list(self.trained.values()), device)
+        self.shards_told = f"each process holds {mine / 1e6:.1f} of {whole / 1e6:.1f} MB of frozen weights"
+        frozen = [name for name, one in self.named_parameters() if not one.requires_grad]
+        ignore: Any = torch.nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(self, frozen)  # a frozen weight is never synchronised
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer."""

@@ -52,6 +52,7 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
         run.hand_overs,
         recipe=run.recipe_yaml,
         accumulate=options.accumulate,
+        sharded=is_sharded(run),
         first_step=state.step if state else 0,
         optimizer_state=state.optimizer if state else None,
     )
@@ -97,6 +98,23 @@ def _newest(run: TrainingRun, progress: Progress) -> tuple[Checkpoint | None, li
     return found.newest, found.notes
 
 
+def is_sharded(run: TrainingRun) -> bool:
+    """Whether the processes share the frozen weights.
+
+    Raises:
+        RunError: what is trained is no adapter, so that there are hardly any.
+    """
+    options = run.options
+    if options.strategy != "fsdp":
+        return False
+    if options.objective != "adapter":
+        raise RunError(
+            f"train.strategy: found fsdp with train.objective {options.objective}, expected an adapter, whose base is "
+            "frozen and can be shared; write ddp"
+        )
+    return bool(options.devices * options.num_nodes > 1)
+
+
 def _average(module: SigmaModule, decay: float | None, state: Checkpoint | None) -> RunningAverage | None:
     return None if decay is None else RunningAverage(module.trained, decay, state.average if state else {})
 
@@ -111,7 +129,7 @@ def _trainer(run: TrainingRun, callbacks: list[pl.Callback]) -> pl.Trainer:
         accelerator="auto",
         devices=options.devices,
         num_nodes=options.num_nodes,
-        strategy=options.strategy,
+        strategy="ddp" if options.strategy == "fsdp" else options.strategy,
         accumulate_grad_batches=options.accumulate,
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         gradient_clip_val=options.gradient_clip or None,

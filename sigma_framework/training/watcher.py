@@ -57,6 +57,8 @@ class Watcher(pl.Callback):
         stage, inner = self.run.plan.stage_of(module.run_step)
         if inner == 0:
             self._begin_stage(module, stage, module.run_step)
+        if module.shards_told:
+            self.progress.note(module.shards_told)
         self._clock = time.perf_counter()
         self._wait(module)
 
@@ -186,14 +188,19 @@ class Watcher(pl.Callback):
         return module.validation_loss(self.fixed[stage], self.run.options.validation_batch_size)
 
     def _draw(self, module: SigmaModule, stage: int, done: int) -> None:
-        """A grid of the same validation scenes of all stages every time, so that any two grids can be compared."""
+        """A grid of the same validation scenes of all stages every time, so that any two grids can be compared.
+
+        Processes that share the base's weights all draw it; the first one keeps it.
+        """
         count = self.run.options.grid_scenes
         pools = [pool for pool in self.run.plan.validation if pool]
-        if not count or not pools or not self.run.first_process:
+        if not count or not pools or not (self.run.first_process or module.sharded):
             return
         chosen = [pools[i % len(pools)][i // len(pools) % len(pools[i % len(pools)])] for i in range(count)]
         with torch.no_grad(), module.buffers_of_trained.unchanged():
             rows = self.run.objective.pictures([example for _, example in self.data.fixed(chosen)], self.run.plan.seed)
+        if not self.run.first_process:
+            return
         name = f"{self.run.plan.stages[stage].name}-{done:06d}"
         self.record.add_grid(name, done, rows, getattr(self.run.objective, "picture_titles", ()))
 
