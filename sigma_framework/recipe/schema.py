@@ -211,6 +211,8 @@ class TrainBlock:
     """Checkpoints kept: the newest, and at least one to fall back on."""
     ema_decay: Share | None = None
     """Save a running average of the weights with this memory (e.g. 0.999) as the result; null saves the last ones."""
+    loggers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where numbers are shown besides metrics.csv: tensorboard, and with the extras of their names wandb, trackio."""
     max_bad_steps: Whole = 3
     """Steps among the last 100 that may be skipped for a loss or gradient that is not finite, before the run stops."""
     spike_factor: Weight = 10.0

@@ -33,7 +33,7 @@ class Watcher(pl.Callback):
 
     def __init__(self, run: TrainingRun, data: SigmaDataModule, progress: Progress) -> None:
         self.run, self.data, self.progress = run, data, progress
-        self.record = RunRecord(run.folder)
+        self.record = RunRecord(run.folder, run.options.loggers)
         self.began: dict[int, float] = {}
         self.ended: dict[int, float] = {}
         self.fixed: dict[int, Batch] = {}
