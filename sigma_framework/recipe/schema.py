@@ -129,6 +129,8 @@ class OptimizerBlock:
     """Prodigy: Adam's bias correction."""
     safeguard_warmup: bool = True
     """Prodigy: leave the learning rate out of d's estimate while it warms up."""
+    fused: bool = False
+    """AdamW: one kernel for the whole update; the same formula, rounded otherwise. Prodigy and Muon have none."""
     adamw_for: tuple[str, ...] = ("*embed*", "*shared*")
     """Muon: patterns of weight names that AdamW updates although they are matrices (embeddings, output layers)."""
 

@@ -69,6 +69,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4,)),
     "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
     "bf16": ({**PRODIGY, "precision": "bf16"}, (4,)),
+    "fused": ({**ADAMW, "optimizer": {"type": "adamw", "lr": 1e-2, "fused": True}}, (5,)),
     "muon": ({**ADAMW, "optimizer": {"type": "muon", "lr": 1e-2}}, (5,)),
     "average": ({**ADAMW, "ema_decay": 0.9}, (4,)),
     "token budget": ({**ADAMW, "tokens_per_batch": 200}, (4,)),
