@@ -189,7 +189,7 @@ class Objective(Protocol):
         ...
 
     def modules(self) -> Sequence[torch.nn.Module]:
-        """Modules to move to the training device."""
+        """Modules to move to the training device; of those without a frozen weight, checkpoints keep the buffers."""
         ...
 
     def loss(self, examples: Sequence[Example], generators: Sequence[torch.Generator]) -> torch.Tensor:

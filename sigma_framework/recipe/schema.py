@@ -139,6 +139,8 @@ class OptimizerBlock:
     """Prodigy: Adam's bias correction."""
     safeguard_warmup: bool = True
     """Prodigy: leave the learning rate out of d's estimate while it warms up."""
+    fused: bool = False
+    """AdamW: one kernel for the whole update; the same formula, rounded otherwise. Prodigy and Muon have none."""
     adamw_for: tuple[str, ...] = ("*embed*", "*shared*")
     """Muon: patterns of weight names that AdamW updates although they are matrices (embeddings, output layers)."""
 
@@ -211,8 +213,8 @@ class TrainBlock:
     """Image tokens per step: the fewer subjects, the more examples, in multiples of ``batch_size``; null: as many."""
     num_nodes: Count = 1
     """Machines; ``devices`` counts those of one of them."""
-    strategy: Literal["auto", "ddp"] = "auto"
-    """How processes share a step; auto is ddp when there are several."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How processes share a step; auto is ddp when there are several; fsdp: they share the frozen weights too."""
     cache: str | None = None
     """Folder for encoded targets, identities and prompts, relative to the current folder; null encodes every time."""
     cache_gb: Positive = 50.0
@@ -221,6 +223,8 @@ class TrainBlock:
     """Checkpoints kept: the newest, and at least one to fall back on."""
     ema_decay: Share | None = None
     """Save a running average of the weights with this memory (e.g. 0.999) as the result; null saves the last ones."""
+    loggers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where numbers are shown besides metrics.csv: tensorboard, and with the extras of their names wandb, trackio."""
     max_bad_steps: Whole = 3
     """Steps among the last 100 that may be skipped for a loss or gradient that is not finite, before the run stops."""
     spike_factor: Weight = 10.0

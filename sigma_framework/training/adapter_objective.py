@@ -233,13 +233,20 @@ class AdapterObjective:
         missing = [k for k, key in enumerate(keys) if (key, role) not in self._kept]
         values = {k: self._kept[key, role] for k, key in enumerate(keys) if k not in missing}
         if missing:
-            found = self._encode_pictures([pictures[k] for k in missing], role)
+            found = self._encode_missing([pictures[k] for k in missing], role)
             values |= dict(zip(missing, found.values, strict=True))
             self._ids[role, pictures[0].shape[:2]] = found.ids
             room = max(0, self.options.keep_latents - len(self._kept))
             self._kept |= {(keys[k], role): values[k].clone() for k in missing[:room]}
         stacked = torch.stack([values[k] for k in range(len(keys))])
         return Tokens(values=stacked, ids=self._ids[role, pictures[0].shape[:2]])
+
+    def _encode_missing(self, pictures: Sequence[RgbImage], role: Role) -> Tokens:
+        """Where latents are kept each picture by itself: which others are missing must not show in its last bits."""
+        if self.options.keep_latents == 0:
+            return self._encode_pictures(pictures, role)
+        each = [self._encode_pictures([one], role) for one in pictures]
+        return Tokens(values=torch.cat([one.values for one in each]), ids=each[0].ids)
 
     def _encode_pictures(self, pictures: Sequence[RgbImage], role: Role) -> Tokens:
         """Pictures that are the same each time their example comes."""

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent: written beside the target, flushed, renamed, verified, then trusted.
 
-A checkpoint is one file of trained weights, optimizer state and position, and a manifest (size and SHA-256) written
-after it. It holds no frozen weight and loads with ``weights_only=True``. All randomness follows from the seed and the
-position (``position.py``), so no generator's state is in it.
+A checkpoint is one file of trained weights, buffers, optimizer state and position, and a manifest (size and SHA-256)
+written after it. It holds no frozen weight and loads with ``weights_only=True``. All randomness follows from the seed
+and the position (``position.py``), so no generator's state is in it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from sigma_framework.errors import RunError
 from sigma_framework.training.durable_file import SUFFIX, Sink, digest_of, write_durably
 
-FORMAT = 2
-"""Number of the layout of a checkpoint; a program that finds a higher one says so."""
+FORMAT = 3
+"""Number of the layout of a checkpoint; a program that finds a higher one says so. 3 brought buffers."""
 _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _SPARE = 1 << 20
 """Bytes beyond the tensors: the archive's frame, the recipe, the manifest."""
@@ -46,6 +46,8 @@ class Checkpoint:
     """The resolved recipe, YAML."""
     average: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """Running average of the trained weights by name; empty when none is kept."""
+    buffers: Mapping[str, torch.Tensor] | None = None
+    """What trained modules record by themselves (``buffers.py``); None in checkpoints of formats before 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +153,22 @@ def set_damaged_aside(found: Found) -> None:
         raise RunError(f"{folder}: no checkpoint verifies ({reasons}); they are kept as *.damaged; --fresh starts anew")
 
 
-def sweep_temporaries(folder: Path) -> int:
-    """Removes what an interrupted save left behind; returns how many files. Only for the holder of the run's lock."""
-    left = list(folder.glob(f".*{SUFFIX}")) if folder.is_dir() else []
-    for path in left:
-        path.unlink(missing_ok=True)
-    return len(left)
+def sweep_unfinished(folder: Path) -> list[Path]:
+    """Removes what a killed save or removal left: temporaries, files and manifests without the other.
+
+    Several files of which none has a manifest are no save's leftovers (a copy without its manifests, perhaps) and stay.
+    Only for the holder of the run's lock.
+
+    Returns:
+        The checkpoints that were removed.
+    """
+    files, manifests = set(folder.glob("step-*.pt")), {path.with_suffix(".pt") for path in folder.glob("step-*.json")}
+    unfinished = sorted(files - manifests) if files & manifests or len(files) == 1 else []
+    orphans = [_manifest(path) for path in manifests if not os.path.lexists(path)]
+    for path in (*folder.glob(f".*{SUFFIX}"), *unfinished, *orphans):
+        if not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+    return unfinished
 
 
 def refuse_full_disk(folder: Path, needed: int) -> None:
@@ -272,6 +284,7 @@ def _read(path: Path) -> Checkpoint | str:
             optimizer=content["optimizer_states"][0],
             recipe=content["recipe"],
             average=content.get("average", {}),
+            buffers=content.get("buffers"),
         )
     except (KeyError, IndexError, TypeError) as error:
         return f"it is no checkpoint of a run ({type(error).__name__}: {error})"

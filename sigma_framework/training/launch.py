@@ -27,6 +27,7 @@ from sigma_framework.training.checkpoints import find_newest
 from sigma_framework.training.curriculum import BatchPlan, StagePlan, TokenBudget, plan_batches
 from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.run import run_training
+from sigma_framework.training.trackers import require_trackers
 from sigma_framework.training.training_run import TrainingOutcome, TrainingRun, is_first_process
 
 WITHOUT_EFFECT = (
@@ -45,6 +46,7 @@ WITHOUT_EFFECT = (
     "train.cache_gb",
     "train.max_bad_steps",
     "train.spike_factor",
+    "train.loggers",
     "train.devices",
     "train.num_nodes",
     "train.strategy",
@@ -73,6 +75,7 @@ def train_recipe(
     if fresh and is_first_process():
         _start_anew(folder, progress)
     refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow))
+    require_trackers(recipe.train.loggers)
     sources = build_datasources(recipe, host)
     plan = plan_of(recipe, sources)
     weights = folder / ("adapter" if recipe.objective.spec is None else recipe.objective.name)

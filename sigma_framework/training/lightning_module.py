@@ -10,11 +10,13 @@ import torch
 
 from sigma_framework.errors import RunError
 from sigma_framework.protocols import Objective
+from sigma_framework.training.buffers import TrainedBuffers
 from sigma_framework.training.checkpoints import FORMAT
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
 from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
 from sigma_framework.training.position import TRAINING, VALIDATION, seed_ambient, torch_generator
 from sigma_framework.training.ranks import Ranks, StepReport
+from sigma_framework.training.sharding import shard_frozen
 from sigma_framework.types import Example
 
 Batch = Sequence[tuple[ExampleKey, Example]]
@@ -36,6 +38,7 @@ class SigmaModule(pl.LightningModule):
         hand_overs: per stage, what happens to the optimizer when it begins.
         recipe: the resolved recipe as YAML, for checkpoints.
         accumulate: parts of a step.
+        sharded: whether the processes share the frozen weights.
         first_step: steps done before (a resumed run).
         optimizer_state: state to go on with.
     """
@@ -49,12 +52,14 @@ class SigmaModule(pl.LightningModule):
         *,
         recipe: str = "",
         accumulate: int = 1,
+        sharded: bool = False,
         first_step: int = 0,
         optimizer_state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.objective, self.plan, self.optimizer_options = objective, plan, optimizer_options
         self.hand_overs, self.recipe, self.accumulate = tuple(hand_overs), recipe, accumulate
+        self.sharded, self.shards_told = sharded, ""
         self.run_step = self.steps_done = first_step
         self.report: StepReport | None = None
         """What became of the step that just ended; None inside a step."""
@@ -63,13 +68,27 @@ class SigmaModule(pl.LightningModule):
         self.resumed = optimizer_state is not None
         self._optimizer_state = optimizer_state
         self._parameters_by_name = dict(objective.trainable_parameters())
-        self.parts = torch.nn.ModuleList(objective.modules())
+        modules = list(objective.modules())
+        self.parts = torch.nn.ModuleList(modules)
+        self.buffers_of_trained = TrainedBuffers(modules, self._parameters_by_name)
         self._parts_of_step: list[tuple[Batch, torch.Tensor]] = []
 
     @property
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What the optimizer changes, by stable name."""
         return self._parameters_by_name
+
+    def configure_model(self) -> None:
+        """Spreads the frozen weights over the processes, when they are to share them."""
+        if not self.sharded or self.shards_told:
+            return
+        device = self.trainer.strategy.root_device
+        self.to(device)
+        whole, mine = shard_frozen(list(self.parts), list(self.trained.values()), device)
+        self.shards_told = f"each process holds {mine / 1e6:.1f} of {whole / 1e6:.1f} MB of frozen weights"
+        frozen = [name for name, one in self.named_parameters() if not one.requires_grad]
+        ignore: Any = torch.nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(self, frozen)  # a frozen weight is never synchronised
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer."""
@@ -96,6 +115,7 @@ class SigmaModule(pl.LightningModule):
         if batch_idx % self.accumulate:
             return
         self._parts_of_step = []
+        self.buffers_of_trained.keep()
         stage, inner = self.plan.stage_of(self.run_step)
         optimizer = self.trainer.optimizers[0]
         if inner == 0 and stage > 0:
@@ -137,6 +157,7 @@ class SigmaModule(pl.LightningModule):
             optimizer.step(closure=optimizer_closure)
         except _HeldBackError:
             optimizer.zero_grad()
+            self.buffers_of_trained.put_back()
         self.steps_done = self.run_step + 1
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -148,6 +169,7 @@ class SigmaModule(pl.LightningModule):
         for unread in ("loops", "lr_schedulers", "callbacks", "epoch", "global_step"):
             checkpoint.pop(unread, None)
         checkpoint["state_dict"] = dict(self.trained)
+        checkpoint["buffers"] = self.buffers_of_trained.live()
         checkpoint.update(format=FORMAT, step=self.steps_done, seed=self.plan.seed, recipe=self.recipe)
 
     def names_of_step(self, *, finite_too: bool) -> list[str]:
@@ -172,7 +194,8 @@ class SigmaModule(pl.LightningModule):
                 part = group[start : start + batch_size]
                 seed_ambient(self.plan.seed, VALIDATION, 0, part[0][0].position)
                 generators = [torch_generator(self.plan.seed, VALIDATION, 0, key.position) for key, _ in part]
-                losses.append(self.objective.loss([example for _, example in part], generators))
+                with self.buffers_of_trained.unchanged():
+                    losses.append(self.objective.loss([example for _, example in part], generators))
         return float(torch.cat(losses).mean())
 
     def step_size(self) -> float:

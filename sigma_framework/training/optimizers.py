@@ -25,7 +25,13 @@ def build_optimizer(options: Any, parameters: Mapping[str, torch.nn.Parameter]) 
     if options.type == "muon":
         return MuonAdamW(parameters, options.adamw_for, options.lr, tuple(options.betas), options.weight_decay)
     if options.type == "adamw":
-        return torch.optim.AdamW(params, lr=options.lr, betas=tuple(options.betas), weight_decay=options.weight_decay)
+        return torch.optim.AdamW(
+            params,
+            lr=options.lr,
+            betas=tuple(options.betas),
+            weight_decay=options.weight_decay,
+            fused=options.fused or None,
+        )
     from prodigyopt import Prodigy
 
     with redirect_stdout(io.StringIO()):  # it prints that weight decay is decoupled

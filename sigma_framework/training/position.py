@@ -27,7 +27,10 @@ def seed_ambient(seed: int, purpose: int, stage: int, position: int) -> None:
     are the same after a resume with another number of processes.
     """
     entropy = position_entropy(seed, AMBIENT, (stage << 3) + purpose, position)
-    torch.manual_seed(entropy)  # every accelerator too
+    torch.default_generator.manual_seed(entropy)
+    if torch.accelerator.is_available():  # torch.manual_seed formats a stack for each kind that is not: 1 ms a step
+        module = torch.get_device_module(torch.accelerator.current_accelerator())
+        getattr(module, "manual_seed_all", module.manual_seed)(entropy)
     random.seed(entropy)
     np.random.seed(entropy & 0xFFFFFFFF)  # the one such a component would use
 

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: metrics.csv, TensorBoard, grids of sample pictures."""
+"""What a run writes while it goes on: metrics.csv, grids of sample pictures, and the same for its trackers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from sigma_framework.picture_grid import grid_picture
+from sigma_framework.training.trackers import Tracker, open_tracker
 from sigma_framework.types import RgbImage
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 COLUMNS = ("step", "stage", "loss", "val_loss", "d_lr", "examples_per_second")
 """Columns of metrics.csv; one line per step, and one more where a stage begins."""
@@ -25,46 +22,49 @@ class RunRecord:
 
     Args:
         folder: the run folder.
+        loggers: names of trackers, opened when there is something to show.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, loggers: Sequence[str] = ("tensorboard",)) -> None:
+        self.folder, self.loggers = folder, tuple(loggers)
         self._path = folder / "metrics.csv"
-        self._writer: SummaryWriter | None = None
+        self._opened: list[Tracker] | None = None
 
     def add(self, values: dict[str, object]) -> None:
-        """One line of metrics.csv, and its numbers to TensorBoard."""
+        """One line of metrics.csv, and its numbers to the trackers."""
         fresh = not self._path.exists() or self._path.stat().st_size == 0  # killed between creation and first line
         with self._path.open("a", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, COLUMNS)
             if fresh:
                 rows.writeheader()
             rows.writerow({name: _short(name, values.get(name, "")) for name in COLUMNS})
-        step = values["step"]
-        for name, value in values.items():
-            if isinstance(value, float) and math.isfinite(value):
-                self._tensorboard().add_scalar(name, value, step)
+        numbers = {name: one for name, one in values.items() if isinstance(one, float) and math.isfinite(one)}
+        if numbers:
+            step = values["step"]
+            assert isinstance(step, int)
+            for tracker in self._trackers():
+                tracker.add(numbers, step)
 
     def add_grid(self, name: str, step: int, rows: Sequence[Sequence[RgbImage]], titles: Sequence[str] = ()) -> Path:
-        """Writes ``grids/<name>.png`` and shows it in TensorBoard."""
+        """Writes ``grids/<name>.png`` and shows it in the trackers."""
         picture = grid_picture(rows, titles)
         path = self.folder / "grids" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
-        self._tensorboard().add_image("grid", picture, step, dataformats="HWC")
+        for tracker in self._trackers():
+            tracker.add_picture(picture, step)
         return path
 
     def close(self) -> None:
-        """Flushes TensorBoard."""
-        if self._writer is not None:
-            self._writer.close()
+        """Flushes the trackers."""
+        for tracker in self._opened or ():
+            tracker.close()
+        self._opened = None
 
-    def _tensorboard(self) -> SummaryWriter:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
-        return self._writer
+    def _trackers(self) -> list[Tracker]:
+        if self._opened is None:
+            self._opened = [open_tracker(name, self.folder) for name in self.loggers]
+        return self._opened
 
 
 def _short(name: str, value: object) -> object:

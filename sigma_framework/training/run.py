@@ -23,7 +23,7 @@ from sigma_framework.training.checkpoints import (
     find_newest,
     refuse_full_disk,
     set_damaged_aside,
-    sweep_temporaries,
+    sweep_unfinished,
 )
 from sigma_framework.training.data_module import SigmaDataModule
 from sigma_framework.training.lightning_module import SigmaModule
@@ -52,11 +52,13 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
         run.hand_overs,
         recipe=run.recipe_yaml,
         accumulate=options.accumulate,
+        sharded=is_sharded(run),
         first_step=state.step if state else 0,
         optimizer_state=state.optimizer if state else None,
     )
     if state is not None:
         _load_parameters(module, state)
+        _load_buffers(module, state, progress)
         progress.note(f"resuming at step {state.step} of {run.plan.total_steps}")
     refuse_full_disk(run.folder, 2 * _COPIES * bytes_of(module.trained))
     data = SigmaDataModule(
@@ -85,13 +87,32 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
 def _newest(run: TrainingRun, progress: Progress) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, and notes on those that cannot be used; only the first process tidies up."""
     folder = run.folder / "checkpoints"
+    if run.first_process:
+        for path in sweep_unfinished(folder):
+            progress.note(f"{path.name} was removed: its save was not finished")
     found = find_newest(folder)
     for note in found.notes:
         progress.note(note)
     if run.first_process:
-        sweep_temporaries(folder)
         set_damaged_aside(found)
     return found.newest, found.notes
+
+
+def is_sharded(run: TrainingRun) -> bool:
+    """Whether the processes share the frozen weights.
+
+    Raises:
+        RunError: what is trained is no adapter, so that there are hardly any.
+    """
+    options = run.options
+    if options.strategy != "fsdp":
+        return False
+    if options.objective != "adapter":
+        raise RunError(
+            f"train.strategy: found fsdp with train.objective {options.objective}, expected an adapter, whose base is "
+            "frozen and can be shared; write ddp"
+        )
+    return bool(options.devices * options.num_nodes > 1)
 
 
 def _average(module: SigmaModule, decay: float | None, state: Checkpoint | None) -> RunningAverage | None:
@@ -108,7 +129,7 @@ def _trainer(run: TrainingRun, callbacks: list[pl.Callback]) -> pl.Trainer:
         accelerator="auto",
         devices=options.devices,
         num_nodes=options.num_nodes,
-        strategy=options.strategy,
+        strategy="ddp" if options.strategy == "fsdp" else options.strategy,
         accumulate_grad_batches=options.accumulate,
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         gradient_clip_val=options.gradient_clip or None,
@@ -141,6 +162,23 @@ def _load_parameters(module: SigmaModule, state: Checkpoint) -> None:
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(state.parameters[name].to(parameter))
+
+
+def _load_buffers(module: SigmaModule, state: Checkpoint, progress: Progress) -> None:
+    """Copies a checkpoint's buffers into the trained modules.
+
+    Raises:
+        RunError: the names or shapes differ from what this recipe trains.
+    """
+    if state.buffers is None:
+        if module.buffers_of_trained.live():
+            progress.note("the checkpoint is of an earlier version and holds no buffers: they start anew")
+        return
+    if wrong := module.buffers_of_trained.put(state.buffers):
+        raise RunError(
+            f"the checkpoint holds other buffers than this recipe trains ({len(wrong)} differ, first: {wrong[0]}); "
+            "use --fresh to start anew"
+        )
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Watcher(pl.Callback):
 
     def __init__(self, run: TrainingRun, data: SigmaDataModule, progress: Progress) -> None:
         self.run, self.data, self.progress = run, data, progress
-        self.record = RunRecord(run.folder)
+        self.record = RunRecord(run.folder, run.options.loggers)
         self.began: dict[int, float] = {}
         self.ended: dict[int, float] = {}
         self.fixed: dict[int, Batch] = {}
@@ -57,6 +57,8 @@ class Watcher(pl.Callback):
         stage, inner = self.run.plan.stage_of(module.run_step)
         if inner == 0:
             self._begin_stage(module, stage, module.run_step)
+        if module.shards_told:
+            self.progress.note(module.shards_told)
         self._clock = time.perf_counter()
         self._wait(module)
 
@@ -77,7 +79,7 @@ class Watcher(pl.Callback):
         self._write(module, stage, done, last_of_stage)
         self._judge(module, done)
         if last_of_stage or (self.run.options.grid_every and done % self.run.options.grid_every == 0):
-            self._draw(stage, done)
+            self._draw(module, stage, done)
         if last_of_stage or done % self.run.options.checkpoint_every == 0:
             self._save(module)
         if last_of_stage and done < self.run.plan.total_steps:
@@ -176,7 +178,7 @@ class Watcher(pl.Callback):
         if module.trainer.is_global_zero:
             self.record.add({"step": done, "stage": name, "val_loss": self.began[stage], "d_lr": module.step_size()})
         if done == 0:
-            self._draw(stage, 0)
+            self._draw(module, stage, 0)
 
     def _validate(self, module: SigmaModule, stage: int) -> float:
         if not self.run.plan.validation[stage]:
@@ -185,15 +187,20 @@ class Watcher(pl.Callback):
             self.fixed = {stage: self.data.fixed(self.run.plan.validation[stage])}
         return module.validation_loss(self.fixed[stage], self.run.options.validation_batch_size)
 
-    def _draw(self, stage: int, done: int) -> None:
-        """A grid of the same validation scenes of all stages every time, so that any two grids can be compared."""
+    def _draw(self, module: SigmaModule, stage: int, done: int) -> None:
+        """A grid of the same validation scenes of all stages every time, so that any two grids can be compared.
+
+        Processes that share the base's weights all draw it; the first one keeps it.
+        """
         count = self.run.options.grid_scenes
         pools = [pool for pool in self.run.plan.validation if pool]
-        if not count or not pools or not self.run.first_process:
+        if not count or not pools or not (self.run.first_process or module.sharded):
             return
         chosen = [pools[i % len(pools)][i // len(pools) % len(pools[i % len(pools)])] for i in range(count)]
-        with torch.no_grad():
+        with torch.no_grad(), module.buffers_of_trained.unchanged():
             rows = self.run.objective.pictures([example for _, example in self.data.fixed(chosen)], self.run.plan.seed)
+        if not self.run.first_process:
+            return
         name = f"{self.run.plan.stages[stage].name}-{done:06d}"
         self.record.add_grid(name, done, rows, getattr(self.run.objective, "picture_titles", ()))
 

@@ -23,7 +23,7 @@ from sigma_framework.training.checkpoints import (
     find_newest,
     path_of,
     set_damaged_aside,
-    sweep_temporaries,
+    sweep_unfinished,
 )
 
 CALLS = ("open", "write", "fsync", "replace", "close")
@@ -250,10 +250,28 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path: Path, damage: str) ->
 
 
 def test_what_a_killed_save_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".step-00000001.pt.77.writing").write_bytes(b"half")
-    assert sweep_temporaries(tmp_path) == 1
-    assert not list(tmp_path.iterdir())
-    assert sweep_temporaries(tmp_path / "absent") == 0
+    good = save(tmp_path, 1)
+    unfinished = path_of(tmp_path, 2)
+    unfinished.write_bytes(b"whole, but nobody vouches for it")
+    (tmp_path / ".step-00000003.pt.77.writing").write_bytes(b"half")
+    path_of(tmp_path, 4).with_suffix(".json").write_text("{}")
+    assert sweep_unfinished(tmp_path) == [unfinished]
+    assert sorted(tmp_path.iterdir()) == [good.with_suffix(".json"), good]
+    assert sweep_unfinished(tmp_path / "absent") == []
+
+
+def test_a_first_save_that_was_killed_does_not_bar_the_run(tmp_path: Path) -> None:
+    path_of(tmp_path, 2).write_bytes(b"whole, but nobody vouches for it")
+    assert sweep_unfinished(tmp_path) == [path_of(tmp_path, 2)]
+    assert find_newest(tmp_path).notes == []
+
+
+def test_checkpoints_that_lost_their_manifests_are_not_swept(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path, step).with_suffix(".json").unlink()
+    assert sweep_unfinished(tmp_path) == []
+    with pytest.raises(RunError, match="no checkpoint verifies"):
+        set_damaged_aside(find_newest(tmp_path))
 
 
 def test_nothing_there_is_no_checkpoint(tmp_path: Path) -> None:

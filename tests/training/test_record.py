@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from sigma_framework import RunError
+from sigma_framework.training import trackers
 from sigma_framework.training.record import COLUMNS, RunRecord, grid_picture
+from sigma_framework.training.trackers import require_trackers
 
 
 def test_a_second_process_appends(tmp_path: Path) -> None:
@@ -21,6 +28,56 @@ def test_a_second_process_appends(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == ["1", "2"]
     assert tuple(rows[0]) == COLUMNS
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+class StandIn(ModuleType):
+    """Notes the calls that wandb and trackio share."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.calls: list[tuple[str, object]] = []
+        self.__spec__ = ModuleSpec(name, None)
+
+    def init(self, **options: object) -> None:
+        self.calls.append(("init", options))
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        self.calls.append(("define_metric", (name, step_metric)))
+
+    def log(self, values: dict[str, object], **step: object) -> None:
+        self.calls.append(("log", {**values, **step}))
+
+    def Image(self, picture: object) -> object:
+        return np.asarray(picture).shape
+
+    def finish(self) -> None:
+        self.calls.append(("finish", None))
+
+
+@pytest.mark.parametrize("package", ["wandb", "trackio"])
+def test_boards_are_told_and_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    board = StandIn(package)
+    monkeypatch.setitem(sys.modules, package, board)
+    require_trackers([package])
+    for step in (1, 2):
+        record = RunRecord(tmp_path, [package])
+        record.add({"step": step, "stage": "s1", "loss": 0.5, "val_loss": float("nan")})
+        record.add_grid("s1-000000", step, [[np.zeros((8, 8, 3), np.uint8)]])
+        record.close()
+    inits = [what for name, what in board.calls if name == "init"]
+    assert inits[0] == inits[1]
+    assert inits[0]["resume"] == "allow"  # type: ignore[index]
+    logs = [what for name, what in board.calls if name == "log"]
+    assert logs[0] == {"loss": 0.5, "step": 1}
+    assert set(logs[1]) == {"grid", "step"}  # type: ignore[call-overload]
+    assert [name for name, _ in board.calls].count("finish") == 2
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_board_that_is_not_installed_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trackers.PACKAGES, "wandb", "absent_board")
+    with pytest.raises(RunError, match=r"train.loggers: wandb not installed; pip install 'sigma-framework\[wandb\]'"):
+        require_trackers(["tensorboard", "wandb"])
 
 
 def test_grid_holds_every_picture(tmp_path: Path) -> None:

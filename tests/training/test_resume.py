@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sigma_framework import Tokens
 from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.progress import Silent
-from sigma_framework.training import durable_file, lightning_module
+from sigma_framework.training import checkpoints, durable_file, lightning_module
 from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
@@ -68,6 +69,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4,)),
     "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
     "bf16": ({**PRODIGY, "precision": "bf16"}, (4,)),
+    "fused": ({**ADAMW, "optimizer": {"type": "adamw", "lr": 1e-2, "fused": True}}, (5,)),
     "muon": ({**ADAMW, "optimizer": {"type": "muon", "lr": 1e-2}}, (5,)),
     "average": ({**ADAMW, "ema_decay": 0.9}, (4,)),
     "token budget": ({**ADAMW, "tokens_per_batch": 200}, (4,)),
@@ -77,13 +79,19 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, reader: Any, case: str) -> None:
     train, stops = CASES[case]
-    run_training(training(tmp_path / "whole", train), Silent())
+    goes_on_bit_for_bit(tmp_path, reader, lambda folder: training(folder, train), stops)
+
+
+def goes_on_bit_for_bit(
+    tmp_path: Path, reader: Any, make: Callable[[Path], TrainingRun], stops: tuple[int, ...]
+) -> None:
+    run_training(make(tmp_path / "whole"), Silent())
     for stop in stops:
         folder = tmp_path / f"stopped-{stop}"
         with pytest.raises(RunInterrupted):
-            run_training(training(folder, train), StopAfter(stop))
+            run_training(make(folder), StopAfter(stop))
         assert reader.step(folder) == stop
-        run_training(training(folder, train), Silent())
+        run_training(make(folder), Silent())
         assert reader.same_weights(tmp_path / "whole", folder)
         assert reader.losses(tmp_path / "whole") == reader.losses(folder)
         assert adapter(tmp_path / "whole") == adapter(folder)
@@ -91,8 +99,77 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, reader: Any, case: st
 
 def adapter(folder: Path) -> dict[str, bytes]:
     """The result's tensors, bit for bit; the order of a file's metadata is not fixed."""
-    (path,) = (folder / "adapter").iterdir()
+    (path,) = (folder / "adapter").glob("*.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
+def test_what_modules_record_goes_on_too(tmp_path: Path, reader: Any) -> None:
+    def make(folder: Path) -> TrainingRun:
+        run = training(folder, {**ADAMW, "validate_every": 3})
+        recorded(run)
+        return run
+
+    goes_on_bit_for_bit(tmp_path, reader, make, (4, 5))
+
+
+def recorded(run: TrainingRun) -> torch.nn.BatchNorm1d:
+    """Gives the objective a module that records a running mean, as a VAE's or a judge's does, and learns from it."""
+    record = torch.nn.BatchNorm1d(1, affine=False, momentum=0.3)
+    loss, modules = run.objective.loss, run.objective.modules
+
+    def learning(examples: Any, generators: Any) -> torch.Tensor:
+        losses: torch.Tensor = loss(examples, generators)
+        record(losses.detach()[:, None].expand(-1, 2).reshape(-1, 1))
+        assert record.running_mean is not None
+        return losses * (1 + record.running_mean)
+
+    run.objective.loss = learning  # type: ignore[method-assign]
+    run.objective.modules = lambda: [*modules(), record]  # type: ignore[method-assign]
+    return record
+
+
+def test_validation_and_bad_steps_leave_no_trace_in_what_modules_record(tmp_path: Path) -> None:
+    means = []
+    for name, train in (("plain", ADAMW), ("validated", {**ADAMW, "validate_every": 1})):
+        run = training(tmp_path / name, train, (6,))
+        record = recorded(run)
+        run_training(run, Silent())
+        means.append(record.running_mean)
+    assert torch.equal(means[0], means[1])
+    run = training(tmp_path / "bad", ADAMW, (6,))
+    Poisoned(run, {4}, float("nan"))
+    record = recorded(run)
+    run_training(run, Silent())
+    assert torch.isfinite(record.running_mean).all()
+
+
+def test_latents_kept_in_memory_are_those_of_a_resumed_run(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real encoder's last bits depend on the batch; the tiny one's do not, so they are made to."""
+    plain = trainings().TinyBackbone.encode_image
+
+    def encode_image(self: Any, images: torch.Tensor, role: Any) -> Tokens:
+        tokens = plain(self, images, role)
+        return Tokens(values=tokens.values * (1 + 1e-5 * len(images)), ids=tokens.ids)
+
+    monkeypatch.setattr(trainings().TinyBackbone, "encode_image", encode_image)
+    train = {**ADAMW, "batch_size": 4, "keep_latents": 1000}
+    goes_on_bit_for_bit(tmp_path, reader, lambda folder: training(folder, train), (13,))
+
+
+def test_a_checkpoint_from_before_buffers_is_read_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = training(tmp_path, ADAMW)
+    recorded(run)
+    plain = checkpoints._pack
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_pack", lambda content, sink: plain({**content, "buffers": None}, sink))
+        with pytest.raises(RunInterrupted):
+            run_training(run, StopAfter(4))
+    run, progress = training(tmp_path, ADAMW), StopAfter()
+    recorded(run)
+    run_training(run, progress)
+    assert any("holds no buffers" in note for note in progress.notes)
 
 
 def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, reader: Any) -> None:
@@ -316,7 +393,7 @@ def test_a_step_looks_at_the_device_once(tmp_path: Path, monkeypatch: pytest.Mon
         return ((weight - 1) ** 2).mean().expand(len(examples))
 
     monkeypatch.setattr(run.objective, "loss", loss)
-    monkeypatch.setattr(run.objective, "save", lambda folder: None)
+    monkeypatch.setattr(run.objective, "save", lambda folder: folder.mkdir())
     monkeypatch.setattr(run.objective, "pictures", lambda examples, seed: [[examples[0].target]])
 
     class Counting(Silent):

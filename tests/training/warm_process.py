@@ -54,12 +54,17 @@ class Moody:
         return losses * (1 + 0.01 * mood)
 
 
-def objective(folder: Path, mood: bool) -> Any:
+def objective(folder: Path, mood: bool, weights: str | None = None) -> Any:
+    """Of the tiny backbone, or of a small FLUX.1 Kontext, which has blocks."""
     host = PluginHost.discover()
     box = host.resolve("control", "box2d")
     sampler = host.resolve("sampler", "generate")
+    backbone: Any = TinyBackbone()
+    if weights is not None:
+        found = host.resolve("backbone", "flux_kontext")
+        backbone = host.make(found, found.spec.config(weights=weights, device="cpu"))
     inner = AdapterObjective(
-        TinyBackbone(),
+        backbone,
         {"box2d": host.make(box, box.spec.config())},
         [Granularity(name="boxes", controls=("box2d",), weight=1.0)],
         host.make(sampler, sampler.spec.config()),
@@ -107,7 +112,7 @@ def training(job: dict[str, Any]) -> TrainingRun:
         for number, steps in enumerate(job["steps"], 1)
     ]
     return TrainingRun(
-        objective=objective(folder, job.get("mood", True)),
+        objective=objective(folder, job.get("mood", True), job.get("weights")),
         sources=sources,
         plan=plan_batches(stages, sources, {"toy": 1.0}, train.batch_size, 7, train.validation_scenes),
         folder=folder,

@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sigma_backbones.flux_kontext.adapters import target_pattern
+from sigma_backbones.flux_kontext.checkpointing import BlockCheckpointing
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.flux_kontext.explain import explain
-from sigma_backbones.flux_kontext.memory_estimate import activations
+from sigma_backbones.flux_kontext.memory_estimate import activations, kept_numbers
 
 SHAPE: dict[str, Any] = {
     "in_channels": 64, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 128, "num_attention_heads": 3,
@@ -52,8 +53,8 @@ class LiveStorages(TorchDispatchMode):
         self.now -= self.sizes.pop(key, 0)
 
 
-def measured(tokens: int, *, trains: bool, checkpointing: bool) -> int:
-    """Peak of the live tensors of one pass with ``tokens`` image tokens in bfloat16."""
+def measured(tokens: int, *, trains: bool, checkpointing: bool, twice: int = 3) -> int:
+    """Peak of the live tensors of one pass with ``tokens`` image tokens in bfloat16, so many blocks computed twice."""
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(**SHAPE).to(torch.bfloat16).requires_grad_(False)
     if trains:
@@ -62,7 +63,9 @@ def measured(tokens: int, *, trains: bool, checkpointing: bool) -> int:
             if ".lora_" in name:
                 parameter.data = parameter.data.float()
     if checkpointing:
-        transformer.enable_gradient_checkpointing()
+        blocks = BlockCheckpointing(transformer, None)
+        blocks.twice = twice
+        transformer.enable_gradient_checkpointing(blocks)
     with LiveStorages() as live, torch.set_grad_enabled(trains):
         velocity = transformer(
             hidden_states=torch.zeros(1, tokens, 64, dtype=torch.bfloat16),
@@ -92,6 +95,13 @@ def test_activations_are_what_a_pass_holds(trains: bool, checkpointing: bool) ->
     facts = {"task": "train" if trains else "generate", "batch_size": 1}
     estimated = [activations(config, facts, SHAPE, {"total": count}) for count in (few, many)]
     assert counted[1] - counted[0] == pytest.approx(estimated[1] - estimated[0], rel=0.1)
+
+
+def test_blocks_computed_twice_save_what_the_plan_says() -> None:
+    few, many, width = 256, 1024, 384
+    with torch.random.fork_rng():
+        counted = [measured(count, trains=True, checkpointing=True, twice=2) for count in (few, many)]
+    assert counted[1] - counted[0] == pytest.approx(kept_numbers(2, 1, 2, 2) * width * 2 * (many - few), rel=0.1)
 
 
 def memory(facts: dict[str, object] | None = None, **options: object) -> dict[str, int]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.flux_kontext import tokens
 from sigma_backbones.flux_kontext.attention import AttentionWatch, Report, watched
+from sigma_backbones.flux_kontext.checkpointing import checkpoint_blocks
 from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
 from sigma_backbones.flux_kontext.depth_control import load_control, residuals, split_structure
 from sigma_backbones.flux_kontext.kernels import use_kernels
@@ -67,8 +68,7 @@ class FluxKontextBackbone:
         self.adapters = LoadedAdapters(parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
         self._plan = plan_steps(parts.transformer)
-        if config.gradient_checkpointing:
-            parts.transformer.enable_gradient_checkpointing()
+        self.checkpointing = checkpoint_blocks(parts.transformer, config)
         use_kernels(parts.transformer, config)
 
     @property
@@ -181,6 +181,8 @@ class FluxKontextBackbone:
         sequence = target = x.values.to(device, dtype)
         if inputs.conditions is not None:
             sequence = torch.cat([target, inputs.conditions], dim=1)
+        if self.checkpointing is not None:
+            self.checkpointing.plan(len(sequence), text.values.shape[1] + sequence.shape[1], dtype.itemsize)
         guided, added = self._guidance(guidance, x.values.shape[0]), {}
         if inputs.control is not None:
             scale = self.config.depth_control_scale

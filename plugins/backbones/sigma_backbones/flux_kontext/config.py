@@ -60,6 +60,9 @@ class FluxKontextConfig:
     """``stack``: the VAE sees the identity images as one tall image (section 3.3); ``blocks``: each alone."""
     gradient_checkpointing: bool = False
     """Computes activations a second time in the backward pass: much less memory, about a third more time."""
+    activation_gb: float | None = None
+    """With ``gradient_checkpointing``: memory for the activations of a training step, GB. Of each step only as many
+    blocks are computed twice as its length needs, none of a short one; null computes all of them twice."""
     attention: str | None = None
     """One of diffusers' attention backends, e.g. ``_native_math``: on a CPU in bfloat16 up to three times faster than
     the default for sequences of a few hundred tokens; None is diffusers' default."""
@@ -74,6 +77,10 @@ class FluxKontextConfig:
             raise ValueError("weights must be pocket, a folder or a hub id, found an empty text")
         if self.transformer is not None and not self.transformer.lower().endswith(".safetensors"):
             raise ValueError(f"transformer must be a .safetensors file, found {self.transformer}")
+        if self.activation_gb is not None and not (self.gradient_checkpointing and self.activation_gb > 0):
+            raise ValueError(
+                f"activation_gb: found {self.activation_gb}, expected more than 0, and gradient_checkpointing: true"
+            )
         if self.fuse_adapters and memory_options(self).offload == "group":
             raise ValueError(
                 "fuse_adapters needs the whole transformer at once, found group offload; write offload: model, or none"

@@ -89,14 +89,41 @@ def activations(
     width = int(shape["attention_head_dim"]) * int(shape["num_attention_heads"])
     double, single = int(shape["num_layers"]), int(shape["num_single_layers"])
     size = number_bytes(config)
-    backward = BACKWARD_KEPT[size]
     if facts.get("task") != "train":
         kept = FORWARD_KEPT
-    elif config.gradient_checkpointing:
-        kept = backward.checkpointed + double + single
     else:
-        kept = backward.outside + backward.double * double + backward.single * single
+        each = tokens["total"] * width * size * int(facts.get("batch_size", 1))
+        twice = double + single if config.gradient_checkpointing else 0
+        if twice and config.activation_gb is not None:
+            twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size)
+        kept = kept_numbers(twice, double, single, size)
     return round(tokens["total"] * width * kept * size) * int(facts.get("batch_size", 1))
+
+
+def kept_numbers(twice: int, double: int, single: int, size: int) -> float:
+    """Numbers of the width per token that a training step holds.
+
+    The backward pass comes to the first blocks when it is done with the others: what is kept of these and a block that
+    is computed again are never there together.
+
+    Args:
+        twice: how many blocks are computed twice, the first ones.
+        double: blocks with two streams, which come first.
+        single: the others.
+        size: bytes per number.
+    """
+    kept = BACKWARD_KEPT[size]
+    once_double, once_single = max(0, double - twice), min(single, double + single - twice)
+    whole = kept.double * once_double + kept.single * once_single
+    return twice + max(kept.outside + whole, kept.checkpointed if twice else 0)
+
+
+def planned_blocks(numbers: float, double: int, single: int, size: int) -> int:
+    """The fewest blocks to compute twice so that a step holds at most ``numbers``; all where that is not enough."""
+    for twice in range(double + single + 1):
+        if kept_numbers(twice, double, single, size) <= numbers:
+            return twice
+    return double + single
 
 
 def vae_activations(facts: Mapping[str, Any], size: int, *, tiled: bool) -> int:
