@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,15 +53,16 @@ def target_pattern(targets: Sequence[str]) -> str:
     return "(?:" + "|".join(re.escape(target).replace(r"\*", r"[^.]+") for target in targets) + ")"
 
 
-def matched_modules(family: LoraFamily, transformer: nn.Module, targets: Sequence[str] | None) -> list[str]:
-    """Names of the linear layers that the targets mean.
+def matched_names(family: LoraFamily, names: Collection[str], targets: Sequence[str] | None) -> list[str]:
+    """Which of the linear layers the targets mean; None is the family's own list.
 
     Raises:
         WeightsError: a target that means no linear layer of this transformer.
     """
-    names, problems, matched = list(_linear_layers(transformer)), [], set()
+    problems, matched = [], set()
     for target in targets or family.targets:
-        found = {name for name in names if re.fullmatch(target_pattern([target]), name)}
+        pattern = re.compile(target_pattern([target]))
+        found = {name for name in names if pattern.fullmatch(name)}
         matched |= found
         if not found:
             remedy = f"write module names of diffusers' {family.transformer}, * for one part"
@@ -69,6 +70,11 @@ def matched_modules(family: LoraFamily, transformer: nn.Module, targets: Sequenc
     if problems:
         raise WeightsError("adapter targets", problems)
     return sorted(matched)
+
+
+def matched_modules(family: LoraFamily, transformer: nn.Module, targets: Sequence[str] | None) -> list[str]:
+    """Names of the linear layers of a transformer that the targets mean; see ``matched_names``."""
+    return matched_names(family, list(_linear_layers(transformer)), targets)
 
 
 def add_lora(

@@ -23,6 +23,7 @@ from sigma_backbones.flux_kontext.loaded_adapters import LoadedAdapters
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
 from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
+from sigma_backbones.flux_kontext.quantization import quantization_options, require_quantization
 from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_framework import TextTokens, Tokens, WeightsError
@@ -45,11 +46,13 @@ def build(config: FluxKontextConfig) -> FluxKontextBackbone:
     """Loads the weights that ``config`` names.
 
     Raises:
-        WeightsError: they are missing, gated, damaged or of another architecture.
+        WeightsError: they are missing, gated, damaged or of another architecture, or cannot be quantized here.
     """
     device = choose_device(config.device)
     dtype = choose_dtype(config, device)
-    parts = load_parts(config.weights, config.revision, dtype, config.transformer)
+    require_quantization(config, device)
+    quantized = quantization_options(config, dtype)
+    parts = load_parts(config.weights, config.revision, dtype, config.transformer, quantized)
     control = None if config.depth_control is None else load_control(config.depth_control, dtype)
     backbone = FluxKontextBackbone(parts, config, control)
     return backbone.to(device)

@@ -84,8 +84,12 @@ class LoadedAdapters:
         """Adds all adapters into the base's weights: no extra time per step; undone by ``unfuse`` up to rounding.
 
         Raises:
-            WeightsError: an adapter is being trained.
+            WeightsError: an adapter is being trained, or the base is quantized.
         """
+        if getattr(self._transformer, "hf_quantizer", None) is not None:
+            raise WeightsError(
+                "backbone.fuse_adapters: a quantized base would be rounded again; leave adapters beside it"
+            )
         if self._trainable:
             raise WeightsError(f"adapter {min(self._trainable)}: it is being trained, so it cannot be fused")
         if self._weights and not self.fused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from sigma_backbones import POCKET, pocket_folder
-from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_backbones.flux_kontext.config import GGUF, FluxKontextConfig
+from sigma_backbones.flux_kontext.original_names import are_original, to_diffusers
+from sigma_backbones.flux_kontext.quantization import check_gguf
 from sigma_backbones.flux_kontext.safetensors_header import read_header
 from sigma_framework import Problem, WeightsError
 
@@ -51,9 +53,20 @@ class FluxKontextParts:
 
 
 def load_parts(
-    weights: str, revision: str | None, dtype: torch.dtype, transformer: str | None = None
+    weights: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    transformer: str | None = None,
+    quantized: Mapping[str, Any] | None = None,
 ) -> FluxKontextParts:
-    """Loads all parts, frozen and in evaluation mode; ``transformer`` is a single file in the place of that part.
+    """Loads all parts, frozen and in evaluation mode.
+
+    Args:
+        weights: what the recipe says.
+        revision: of a hub id.
+        dtype: numbers of the weights.
+        transformer: a single file in the place of that part.
+        quantized: see ``quantization_options``.
 
     Raises:
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
@@ -62,7 +75,7 @@ def load_parts(
     options = {"revision": revision} if revision is not None and where == "hub" else {}
     try:
         with quiet_libraries():
-            parts = _read_parts(source, dtype, options, _single_file(transformer))
+            parts = _read_parts(source, dtype, options, _single_file(transformer), quantized or {})
     except WeightsError:
         raise
     except Exception as error:
@@ -97,7 +110,9 @@ def quiet_libraries() -> Iterator[None]:
 _LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "httpx2", "requests")
 
 
-def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], single: Path | None) -> FluxKontextParts:
+def _read_parts(
+    source: str, dtype: torch.dtype, options: dict[str, str], single: Path | None, quantized: Mapping[str, Any]
+) -> FluxKontextParts:
     import diffusers.pipelines.flux.pipeline_flux_kontext  # noqa: F401  its notes on torchvision belong in here too
     from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
@@ -112,9 +127,9 @@ def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], single
         tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
         text_encoder_2=T5EncoderModel.from_pretrained(source, subfolder="text_encoder_2", dtype=dtype, **options),
         tokenizer_2=AutoTokenizer.from_pretrained(source, subfolder="tokenizer_2", **options),
-        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights)
+        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights, **quantized)
         if single is None
-        else _read_single(single, source, weights),
+        else _read_single(single, source, {**weights, **quantized}),
     )
 
 
@@ -124,9 +139,9 @@ def _single_file(name: str | None) -> Path | None:
         return None
     file = Path(name).expanduser()
     if not file.is_file():
-        raise WeightsError(f"backbone.transformer: {name} is not a file here; expected a .safetensors checkpoint")
+        raise WeightsError(f"backbone.transformer: {name} is not a file here; expected a checkpoint in one file")
     try:
-        read_header(file)
+        check_gguf(file) if file.suffix == GGUF else read_header(file)
     except (ValueError, OSError) as error:
         raise WeightsError(f"backbone.transformer: {name}: {error}; copy or download it again") from error
     return file
@@ -137,8 +152,11 @@ def _read_single(file: Path, source: str, weights: dict[str, Any]) -> Any:
     from diffusers import FluxTransformer2DModel
 
     try:
-        read = FluxTransformer2DModel.from_single_file(str(file), config=source, subfolder="transformer", **weights)
-    except (*FAULTS, IndexError, AttributeError) as error:  # what diffusers' conversion of names stumbles over
+        shape = FluxTransformer2DModel.load_config(source, subfolder="transformer", revision=weights.get("revision"))
+        stored = _original_weights(file, shape) or str(file)
+        places = {"config": source, "subfolder": "transformer", "config_revision": weights.get("revision")}
+        read = FluxTransformer2DModel.from_single_file(stored, **places, **weights)
+    except (*FAULTS, IndexError, AttributeError) as error:  # what diffusers' readers stumble over
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"backbone.transformer: {file} does not fit the transformer of {source} ({reason}); expected FLUX.1 "
@@ -148,6 +166,20 @@ def _read_single(file: Path, source: str, weights: dict[str, Any]) -> Any:
     if empty:
         raise WeightsError(f"backbone.transformer: {file} lacks {len(empty)} tensors, first {empty[0]}; copy it again")
     return read
+
+
+def _original_weights(file: Path, shape: Mapping[str, Any]) -> dict[str, torch.Tensor] | None:
+    """Weights of a file in FLUX.1's own names under diffusers'; None for a file that has these already."""
+    from diffusers.models.model_loading_utils import load_gguf_checkpoint
+    from safetensors.torch import load_file
+
+    if file.suffix == GGUF:
+        stored = load_gguf_checkpoint(str(file))
+    elif are_original(list(read_header(file).tensors)):
+        stored = load_file(file)
+    else:
+        return None
+    return to_diffusers(stored, shape) if are_original(list(stored)) else stored
 
 
 def _resolve(weights: str, revision: str | None) -> tuple[str, str]:
