@@ -11,7 +11,6 @@ import torch
 from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 
-from sigma_backbones.flux_kontext.adapters import target_pattern
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.flux_kontext.explain import (
@@ -21,6 +20,8 @@ from sigma_backbones.flux_kontext.explain import (
     transformer_parameters,
 )
 from sigma_backbones.flux_kontext.parameter_counts import linear_layers
+from sigma_backbones.flux_kontext.targets import DEFAULT_TARGETS
+from sigma_backbones.lora import target_pattern
 from sigma_framework import WeightsError
 
 FACTS = {"size_hw": (768, 512), "identity_size": 512, "subjects": 3, "rank": 128, "batch_size": 1, "task": "train"}
@@ -40,7 +41,7 @@ def test_the_full_transformer_is_counted_exactly(full_scale: FluxTransformer2DMo
 
 def test_the_paper_s_adapter_has_463_6_million_parameters(full_scale: FluxTransformer2DModel) -> None:
     with torch.device("meta"):
-        full_scale.add_adapter(LoraConfig(r=128, lora_alpha=128, target_modules=target_pattern(None)))
+        full_scale.add_adapter(LoraConfig(r=128, lora_alpha=128, target_modules=target_pattern(DEFAULT_TARGETS)))
     counted = sum(p.numel() for name, p in full_scale.named_parameters() if ".lora_" in name)
     assert adapter_parameters(FULL_SCALE_TRANSFORMER, 128) == counted
     assert round(counted / 1e6, 1) == 463.6

@@ -49,8 +49,8 @@ def test_all_missing_parts_are_named(copied: Path) -> None:
     shutil.rmtree(copied / "tokenizer_2")
     message = refusal(copied)
     assert "2 problems" in message
-    assert "vae: found no such folder" in message
-    assert "tokenizer_2: found no such folder" in message
+    assert "vae: not there" in message
+    assert "tokenizer_2: not there" in message
 
 
 def test_a_folder_of_another_kind_is_named(copied: Path) -> None:

@@ -16,7 +16,7 @@ from sigma_backbones.flux_kontext.parameter_counts import (
     adapter_parameters,
     transformer_parameters,
 )
-from sigma_backbones.flux_kontext.safetensors_header import read_header
+from sigma_backbones.safetensors_header import read_header
 
 TOKEN_PIXELS = 16
 """Side of what one token covers, pixels."""

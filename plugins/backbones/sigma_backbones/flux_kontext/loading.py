@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +10,24 @@ from typing import Any
 import torch
 
 from sigma_backbones import POCKET, pocket_folder
-from sigma_backbones.flux_kontext.config import GGUF, FluxKontextConfig
+from sigma_backbones.checkpoint_source import (
+    FAULTS,
+    INDEX,
+    find_checkpoint,
+    is_reading_fault,
+    quiet_libraries,
+    reading_fault,
+)
+from sigma_backbones.flux_kontext.config import FULL_SCALE, GGUF
 from sigma_backbones.flux_kontext.original_names import are_original, to_diffusers
 from sigma_backbones.flux_kontext.quantization import check_gguf
-from sigma_backbones.flux_kontext.safetensors_header import read_header
+from sigma_backbones.safetensors_header import read_header
 from sigma_framework import Problem, WeightsError
-
-logger = logging.getLogger(__name__)
 
 FOLDERS = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "transformer")
 """What a FLUX.1 Kontext folder of diffusers consists of, besides ``model_index.json``."""
-FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
-"""What the libraries raise for missing, damaged or foreign files."""
+PIPELINES = ("FluxKontextPipeline", "FluxKontextInpaintPipeline", "FluxPipeline", "FluxImg2ImgPipeline")
+"""Classes that a folder's index may name: they have the same parts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +73,7 @@ def load_parts(
     Raises:
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
     """
-    source, where = _resolve(weights, revision)
+    source, where, _ = _find(weights, revision)
     options = {"revision": revision} if revision is not None and where == "hub" else {}
     try:
         with quiet_libraries():
@@ -79,35 +81,13 @@ def load_parts(
     except WeightsError:
         raise
     except Exception as error:
-        if not isinstance(error, FAULTS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
+        if not is_reading_fault(error):
             raise
-        raise _fault(weights, where, error) from error
+        raise reading_fault(weights, where, error) from error
     _check_parts(weights, parts)
     for model in parts.models():
         model.requires_grad_(False).eval()
     return parts
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps loading bars of small files and notes about torchvision and unused keys out of the user's terminal."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    bars = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in bars:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        for library in bars:
-            library.enable_progress_bar()
-
-
-_LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "httpx2", "requests")
 
 
 def _read_parts(
@@ -182,81 +162,17 @@ def _original_weights(file: Path, shape: Mapping[str, Any]) -> dict[str, torch.T
     return to_diffusers(stored, shape) if are_original(list(stored)) else stored
 
 
-def _resolve(weights: str, revision: str | None) -> tuple[str, str]:
-    """(folder or hub id, ``folder`` or ``hub``), after the cheap checks."""
-    folder = pocket_folder() if weights == POCKET else Path(weights).expanduser()
-    if folder.is_file():
+def _find(weights: str, revision: str | None) -> tuple[str, str, Mapping[str, Any]]:
+    if Path(weights).expanduser().is_file():
         raise WeightsError(
             f"backbone.weights: {weights} is one file, which holds the transformer alone; write backbone.transformer="
             f"{weights}, and as backbone.weights the folder or hub id that gives the VAE and the text encoders"
         )
-    if weights == POCKET or folder.is_dir():
-        _check_folder(folder, weights)
-        return str(folder), "folder"
-    names_folder = folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") != 1
-    if names_folder or os.sep in weights.replace("/", ""):
-        raise WeightsError(
-            f"backbone.weights: {weights} is not a folder here; expected {POCKET}, a folder that diffusers wrote, "
-            "or a hub id such as black-forest-labs/FLUX.1-Kontext-dev"
-        )
-    _reach_hub(weights, revision)
-    return weights, "hub"
-
-
-def _check_folder(folder: Path, weights: str) -> None:
-    """All parts are there and the index names this architecture."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        shipped = " (the shipped weights are missing from this installation; reinstall it)" if weights == POCKET else ""
-        raise WeightsError(f"backbone.weights: {weights} has no model_index.json{shipped}; expected a diffusers folder")
-    try:
-        family = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(f"backbone.weights: {weights}/model_index.json is damaged: {error}") from error
-    problems = [
-        Problem(name, "found no such folder, expected one part of the checkpoint", "copy or download it again")
-        for name in FOLDERS
-        if not (folder / name).is_dir()
-    ]
-    if not family.startswith("Flux"):
-        problems.append(
-            Problem("model_index.json", f"found {family}, expected FluxKontextPipeline", "name another base")
-        )
-    if problems:
-        raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
-
-
-def _reach_hub(weights: str, revision: str | None) -> None:
-    """Fetches the small index first, so that gates and networks are reported before gigabytes move."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        hf_hub_download(weights, "model_index.json", revision=revision)
-    except Exception as error:
-        raise _fault(weights, "hub", error) from error
-
-
-def _fault(weights: str, where: str, error: Exception) -> WeightsError:
-    """The error that names the model and the way out."""
-    local = "or name a local copy with backbone.weights=FOLDER"
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if where == "folder":
-        return WeightsError(f"backbone.weights: {weights} cannot be read ({reason}); copy or download it again")
-    kind = type(error).__name__
-    if "Gated" in kind:
-        return WeightsError(
-            f"backbone.weights: {weights} is gated; accept its licence at https://huggingface.co/{weights}, then run "
-            f"`hf auth login` or set HF_TOKEN (a fine-grained token must allow gated repositories), {local}"
-        )
-    if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"):
-        return WeightsError(
-            f"backbone.weights: the hub has no {weights} that you may read ({kind}); check the name and the revision, "
-            f"for a private or gated one accept its licence at https://huggingface.co/{weights} and run "
-            f"`hf auth login` or set HF_TOKEN, {local}"
-        )
-    return WeightsError(
-        f"backbone.weights: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go "
-        f"online, accept its licence at https://huggingface.co/{weights}, run `hf auth login` or set HF_TOKEN, {local}"
+    if weights == POCKET and not (pocket_folder() / INDEX).is_file():
+        raise WeightsError(f"backbone.weights: {POCKET}: the shipped weights are missing here; reinstall this package")
+    choices = f"{POCKET}, or a hub id such as {FULL_SCALE}"
+    return find_checkpoint(
+        weights, revision, FOLDERS, PIPELINES, choices, shipped=pocket_folder() if weights == POCKET else None
     )
 
 
@@ -277,19 +193,3 @@ def _check_parts(weights: str, parts: FluxKontextParts) -> None:
     ]
     if problems:
         raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``: this process's accelerator (``LOCAL_RANK``), else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
-
-
-def choose_dtype(config: FluxKontextConfig, device: torch.device) -> torch.dtype:
-    """``auto``: float32 on the CPU, where 16-bit arithmetic is slow, else bfloat16."""
-    if config.dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
-    return torch.float32 if device.type == "cpu" else torch.bfloat16

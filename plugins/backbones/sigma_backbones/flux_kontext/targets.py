@@ -21,5 +21,10 @@ LORA = LoraFamily(
     pipeline="FluxKontextPipeline",
     transformer="FluxTransformer2DModel",
     targets=DEFAULT_TARGETS,
+    ids="spatial as target; identity from row 0, first coordinate 1",
+    described={
+        "modelspec.architecture": "flux-1-dev/lora",
+        "modelspec.implementation": "https://github.com/huggingface/diffusers",
+    },
 )
 """What this base's adapter files are."""
