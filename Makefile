@@ -11,10 +11,12 @@ RECIPE ?= recipes/curriculum.yaml
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Once, and again when what is installed changes.
+# Once, and again when what is installed changes. torchao lies apart, for the tests that want it: diffusers imports it
+# wherever it finds it, which costs every process 1.5 s.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/optional torchao
 	@touch $@
 
 ifeq ($(RECIPE),recipes/curriculum.yaml)

@@ -49,16 +49,29 @@ def check_facts(name: str, found: Mapping[str, str] | None, recipe: Recipe) -> N
     Raises:
         WeightsError: they disagree; every difference is named.
     """
-    wanted = adapter_facts(recipe)
+    compare_facts(f"adapter {name}", found, adapter_facts(recipe))
+
+
+def compare_facts(place: str, found: Mapping[str, str] | None, wanted: Mapping[str, str]) -> None:
+    """Compares an adapter's facts with those of the run it serves; what either does not say is not compared.
+
+    Args:
+        place: how messages call the adapter.
+        found: the text in the adapter's header; None where the base reads none.
+        wanted: see ``adapter_facts``.
+
+    Raises:
+        WeightsError: they disagree; every difference is named.
+    """
     problems = [
         Problem(fact, f'found "{found[fact]}", this recipe has "{wanted[fact]}"', remedy.format(found=found[fact]))
         for fact, remedy in COMPARED.items()
-        if found is not None and fact in found and found[fact] != wanted[fact]
+        if found is not None and fact in found and fact in wanted and found[fact] != wanted[fact]
     ]
     if len(problems) == 1:
-        raise WeightsError(f"adapter {name} was trained for something else: {problems[0]}")
+        raise WeightsError(f"{place} was trained for something else: {problems[0]}")
     if problems:
-        raise WeightsError(f"adapter {name} was trained for something else", problems)
+        raise WeightsError(f"{place} was trained for something else", problems)
 
 
 def check_digest(name: str, path: Path, sha256: str | None) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sigma_framework import Framework, WeightsError
 from sigma_framework.adapter_facts import COMPARED, adapter_facts, check_digest, check_facts
 from sigma_framework.recipe import Recipe
+from sigma_framework.training.launch import objective_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +50,22 @@ def test_a_loaded_adapter_is_compared_with_the_recipe() -> None:
     framework = Framework.load(ROOT / "recipes" / "generate.yaml", ["conditioning.identity_size=96"])
     with pytest.raises(WeightsError, match=r"identity_size: found \"64\", this recipe has \"96\""):
         framework.backbone  # noqa: B018  built when first asked for
+
+
+@pytest.mark.parametrize(("size", "agrees"), [(64, True), (96, False)])
+def test_training_that_starts_from_an_adapter_is_compared_too(size: int, agrees: bool) -> None:
+    start = ROOT / "plugins" / "backbones" / "sigma_backbones" / "pocket" / "adapter"
+    overrides = [f"train.init_from={start}", f"conditioning.identity_size={size}"]
+    framework = Framework.load(ROOT / "recipes" / "curriculum.yaml", overrides)
+    if agrees:
+        assert objective_of(framework.recipe, framework.host).trainable_parameters()
+        return
+    with pytest.raises(
+        WeightsError, match=r"identity_size: found \"64\", this recipe has \"96\"; write cond"
+    ) as caught:
+        objective_of(framework.recipe, framework.host)
+    assert "(train.init_from)" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_published_digest_is_compared(tmp_path: Path) -> None:

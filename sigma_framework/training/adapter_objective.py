@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sigma_framework.adapter_facts import compare_facts
 from sigma_framework.conditioning.augment import draw_dropped_channel
 from sigma_framework.conditioning.control_image import PROPOSED, Composition, compose
 from sigma_framework.conditioning.identity_image import square_on_white, stack
@@ -100,7 +101,7 @@ class AdapterObjective:
         sampler: makes the sample pictures.
         options: see ``AdapterOptions``.
         seed: initial weights of the adapter.
-        init_from: adapter file to start from instead of a fresh one.
+        init_from: adapter file to start from instead of a fresh one; its facts must agree with ``metadata``.
         metadata: what is written into the adapter's file.
         cache: encoded targets, identities and prompts on the disk; ``I^C`` is drawn anew each time and never cached.
     """
@@ -126,7 +127,8 @@ class AdapterObjective:
         self._ids: dict[tuple[str, tuple[int, ...]], torch.Tensor] = {}
         self.picture_titles = ("identities", "layout", "I^C", "result", "target")
         if init_from is not None:
-            backbone.load_adapter(init_from, ADAPTER, 1.0, trainable=True)
+            found = backbone.load_adapter(init_from, ADAPTER, 1.0, trainable=True)
+            compare_facts(f"adapter {init_from} (train.init_from)", found, self.metadata)
         else:
             backbone.add_adapter(ADAPTER, options.rank, options.alpha, options.targets, seed)
 

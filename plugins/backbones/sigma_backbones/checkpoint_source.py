@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,12 @@ INDEX = "model_index.json"
 
 
 def find_checkpoint(
-    weights: str, revision: str | None, parts: Sequence[str], pipeline: str, example: str
+    weights: str,
+    revision: str | None,
+    parts: Sequence[str],
+    pipelines: Sequence[str],
+    choices: str,
+    shipped: Path | None = None,
 ) -> tuple[str, str, Mapping[str, Any]]:
     """(folder or hub id, ``folder`` or ``hub``, the index), after the cheap checks.
 
@@ -29,22 +36,22 @@ def find_checkpoint(
         weights: what the recipe says.
         revision: of a hub id.
         parts: folders that must be there.
-        pipeline: the class that the index must name.
-        example: a hub id to name in messages.
+        pipelines: classes that the index may name; messages name the first.
+        choices: what may be written besides a folder, for messages.
+        shipped: the folder that ``weights`` is the name of.
 
     Raises:
         WeightsError: no such folder, parts missing, another kind of model, gated, unknown or offline.
     """
-    folder = Path(weights).expanduser()
-    if folder.is_dir():
+    folder = Path(weights).expanduser() if shipped is None else shipped
+    if shipped is not None or folder.is_dir():
         index = _read_index(folder / INDEX, weights)
-        _check_index(weights, index, pipeline, [name for name in parts if not (folder / name).is_dir()])
+        _check_index(weights, index, pipelines, [name for name in parts if not (folder / name).is_dir()])
         return str(folder), "folder", index
     names_folder = folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") != 1
     if names_folder or os.sep in weights.replace("/", ""):
         raise WeightsError(
-            f"backbone.weights: {weights} is not a folder here; expected a folder that diffusers wrote, or a hub id "
-            f"such as {example}"
+            f"backbone.weights: {weights} is not a folder here; expected a folder that diffusers wrote, or {choices}"
         )
     from huggingface_hub import hf_hub_download
 
@@ -53,7 +60,7 @@ def find_checkpoint(
     except Exception as error:
         raise reading_fault(weights, "hub", error) from error
     index = _read_index(Path(path), weights)
-    _check_index(weights, index, pipeline, [name for name in parts if name not in index])
+    _check_index(weights, index, pipelines, [name for name in parts if name not in index])
     return weights, "hub", index
 
 
@@ -86,6 +93,25 @@ def reading_fault(weights: str, where: str, error: Exception) -> WeightsError:
     )
 
 
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps loading bars of small files and notes about torchvision and unused keys out of the user's terminal."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    bars = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in bars:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        for library in bars:
+            library.enable_progress_bar()
+
+
 def _read_index(path: Path, weights: str) -> Mapping[str, Any]:
     if not path.is_file():
         raise WeightsError(f"backbone.weights: {weights} has no {INDEX}; expected a diffusers folder")
@@ -98,11 +124,11 @@ def _read_index(path: Path, weights: str) -> Mapping[str, Any]:
     return index
 
 
-def _check_index(weights: str, index: Mapping[str, Any], pipeline: str, missing: Sequence[str]) -> None:
+def _check_index(weights: str, index: Mapping[str, Any], pipelines: Sequence[str], missing: Sequence[str]) -> None:
     remedy = "copy or download it again"
     problems = [Problem(name, "not there, expected this part of the checkpoint", remedy) for name in missing]
     found = index.get("_class_name")
-    if found != pipeline:
-        problems.append(Problem(INDEX, f"found {found}, expected {pipeline}", "name another base in backbone.type"))
+    if found not in pipelines:
+        problems.append(Problem(INDEX, f"found {found}, expected {pipelines[0]}", "name another base in backbone.type"))
     if problems:
         raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)

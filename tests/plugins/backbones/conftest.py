@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,61 @@ def examples() -> tuple[Example, ...]:
 @pytest.fixture
 def tiny_sizes() -> PocketSizes:
     return SIZES
+
+
+@pytest.fixture
+def original_names() -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Gives the weights of a ``FluxTransformer2DModel`` the names of FLUX.1's own code, e.g. ``double_blocks.0...``."""
+    return as_original
+
+
+ORIGINAL_NAMES = [
+    (r"time_text_embed\.(time)step_embedder\.", "time_in."), (r"time_text_embed\.text_embedder\.", "vector_in."),
+    (r"time_text_embed\.guidance_embedder\.", "guidance_in."), (r"linear_1", "in_layer"), (r"linear_2", "out_layer"),
+    (r"^context_embedder", "txt_in"), (r"^x_embedder", "img_in"), (r"^proj_out", "final_layer.linear"),
+    (r"^norm_out\.linear", "final_layer.adaLN_modulation.1"),
+    (r"^(single_transformer_blocks\.\d+)\.norm\.linear", r"\1.modulation.lin"),
+    (r"^(single_transformer_blocks\.\d+)\.proj_out", r"\1.linear2"),
+    (r"^(single_transformer_blocks\.\d+)\.attn\.norm_q\.weight", r"\1.norm.query_norm.scale"),
+    (r"^(single_transformer_blocks\.\d+)\.attn\.norm_k\.weight", r"\1.norm.key_norm.scale"),
+    (r"norm1\.linear", "img_mod.lin"), (r"norm1_context\.linear", "txt_mod.lin"),
+    (r"ff\.net\.0\.proj", "img_mlp.0"), (r"ff\.net\.2", "img_mlp.2"),
+    (r"ff_context\.net\.0\.proj", "txt_mlp.0"), (r"ff_context\.net\.2", "txt_mlp.2"),
+    (r"attn\.to_out\.0", "img_attn.proj"), (r"attn\.to_add_out", "txt_attn.proj"),
+    (r"attn\.norm_q\.weight", "img_attn.norm.query_norm.scale"),
+    (r"attn\.norm_k\.weight", "img_attn.norm.key_norm.scale"),
+    (r"attn\.norm_added_q\.weight", "txt_attn.norm.query_norm.scale"),
+    (r"attn\.norm_added_k\.weight", "txt_attn.norm.key_norm.scale"),
+    (r"^single_transformer_blocks", "single_blocks"), (r"^transformer_blocks", "double_blocks"),
+]  # fmt: skip
+"""Patterns in diffusers' names, and what FLUX.1's code calls it; in this order."""
+STACKED = {
+    "single_transformer_blocks": {"linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")},
+    "transformer_blocks": {
+        "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+        "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    },
+}
+"""One matrix there, several here."""
+
+
+def as_original(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    left, renamed = dict(weights), {}
+    for blocks, layers in STACKED.items():
+        count = len({name.split(".")[1] for name in weights if name.startswith(f"{blocks}.")})
+        for block, (stacked, parts), kind in product(range(count), layers.items(), ("weight", "bias")):
+            renamed[f"{blocks}.{block}.{stacked}.{kind}"] = torch.cat(
+                [left.pop(f"{blocks}.{block}.{part}.{kind}") for part in parts]
+            )
+    for kind in ("weight", "bias"):
+        scale, shift = left[f"norm_out.linear.{kind}"].chunk(2)
+        left[f"norm_out.linear.{kind}"] = torch.cat([shift, scale])
+    found = {}
+    for name, value in {**left, **renamed}.items():
+        for pattern, original in ORIGINAL_NAMES:
+            name = re.sub(pattern, original, name)  # noqa: PLW2901  one pattern after another
+        found[name] = value.contiguous()
+    return found
 
 
 def draw_example(seed: int, side: int = 64, subjects: int = 2) -> Example:

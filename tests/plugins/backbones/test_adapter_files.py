@@ -12,8 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sigma_backbones.flux_kontext.adapter_files import ADAPTER_FILE, PEFT_METADATA
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
+from sigma_backbones.flux_kontext.targets import LORA
+from sigma_backbones.lora import ADAPTER_FILE, IDS, PEFT_METADATA
 from sigma_framework import WeightsError
 
 Weights = dict[str, torch.Tensor]
@@ -128,6 +129,7 @@ SETTINGS: list[tuple[object, str]] = [
     ({"lora_alpha": float("nan")}, "metadata field lora_alpha"),
     ({"use_dora": True}, "metadata field use_dora: found True, which this base does not read"),
     ({"newer_option": 3}, "metadata field newer_option: found 3, which this base does not read"),
+    ({"r": 8}, "metadata field r: found rank 8 in the metadata, 4 in the matrices"),
     ({"bias": "all"}, "metadata field bias"),
     ({"alpha_pattern": {".*": 64}}, "metadata field alpha_pattern: expected layer names, found a search pattern"),
     ({"rank_pattern": {"x_embedder": 1e6}}, "metadata field rank_pattern x_embedder"),
@@ -155,6 +157,16 @@ def test_a_scale_said_twice_is_refused(one_backbone: FluxKontextBackbone, saved:
     weights = load_file(saved) | {"transformer.x_embedder.alpha": torch.tensor(4.0)}
     save_file(weights, tmp_path / "twice.safetensors", metadata)
     assert "says its scale twice" in refused(one_backbone, tmp_path / "twice.safetensors")
+
+
+def test_other_position_ids_are_refused(one_backbone: FluxKontextBackbone, saved: Path, tmp_path: Path) -> None:
+    with safe_open(str(saved), "pt") as opened:
+        metadata = opened.metadata()
+    assert metadata[IDS] == LORA.ids
+    save_file(load_file(saved), tmp_path / "other.safetensors", {**metadata, IDS: "identity right of the target"})
+    message = refused(one_backbone, tmp_path / "other.safetensors")
+    assert f'sigma.ids: found "identity right of the target", this base has "{LORA.ids}"' in message
+    assert "\n" not in message
 
 
 def test_the_layers_in_the_metadata_are_not_trusted(make_backbone: MakeBackbone, saved: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sigma_backbones.flux_kontext.adapter_files import ADAPTER_FILE
-from sigma_backbones.flux_kontext.adapters import adapter_parameters, matched_modules
+from sigma_backbones.adapters import adapter_parameters, matched_modules
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.explain import adapter_parameters as expected_parameters
+from sigma_backbones.flux_kontext.targets import LORA
+from sigma_backbones.lora import ADAPTER_FILE
 from sigma_framework import WeightsError
 
 MakeBackbone = Callable[..., FluxKontextBackbone]
@@ -60,7 +61,7 @@ def test_gradients_reach_the_adapter_alone(backbone: FluxKontextBackbone) -> Non
 
 
 def test_the_default_list_never_touches_the_stream_of_the_text(backbone: FluxKontextBackbone) -> None:
-    found = matched_modules(backbone.transformer, None)
+    found = matched_modules(LORA, backbone.transformer, None)
     assert "x_embedder" in found
     assert not [name for name in found if re.search(r"context|add_|to_add_out", name)]
     assert "proj_out" not in found, "the outer projection is not single_transformer_blocks.*.proj_out"

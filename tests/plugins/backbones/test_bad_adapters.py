@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from sigma_backbones import pocket_folder
-from sigma_backbones.flux_kontext.adapter_files import ADAPTER_FILE, PEFT_METADATA
+from sigma_backbones.lora import ADAPTER_FILE, PEFT_METADATA
 from sigma_framework import cli
 
 ROOT = Path(__file__).parents[3]
@@ -22,8 +22,10 @@ SHIPPED = pocket_folder() / "adapter" / ADAPTER_FILE
 def of_shipped(change: Callable[[dict[str, torch.Tensor]], object], settings: dict[str, object] | None = None) -> bytes:
     """The shipped adapter's file after a change."""
     weights = load_file(SHIPPED)
+    rank = weights[first_b(weights)].shape[1]
     change(weights)
-    return save(weights, {PEFT_METADATA: json.dumps(settings or {"transformer.r": 64, "transformer.lora_alpha": 64})})
+    fields = {"transformer.r": rank, "transformer.lora_alpha": rank, **(settings or {})}
+    return save(weights, {PEFT_METADATA: json.dumps(fields)})
 
 
 def first_b(weights: dict[str, torch.Tensor]) -> str:
@@ -47,7 +49,7 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "75 zeros": ("a.safetensors", lambda: of_shipped(lambda w: [v.zero_() for v in w.values()]), "does nothing"),
     "76 absurd alpha": (
         "a.safetensors",
-        lambda: of_shipped(lambda w: None, {"transformer.r": 64, "transformer.lora_alpha": 1e9}),
+        lambda: of_shipped(lambda w: None, {"transformer.lora_alpha": 1e9}),
         "metadata field lora_alpha: found 1000000000.0",
     ),
     "77 wrong hash": ("a.safetensors", SHIPPED.read_bytes, "its SHA-256 differs"),

@@ -11,7 +11,6 @@ import torch
 from diffusers import FluxTransformer2DModel
 from peft import LoraConfig
 
-from sigma_backbones.flux_kontext.adapters import target_pattern
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.flux_kontext.explain import (
@@ -20,6 +19,10 @@ from sigma_backbones.flux_kontext.explain import (
     explain,
     transformer_parameters,
 )
+from sigma_backbones.flux_kontext.parameter_counts import linear_layers
+from sigma_backbones.flux_kontext.targets import DEFAULT_TARGETS
+from sigma_backbones.lora import target_pattern
+from sigma_framework import WeightsError
 
 FACTS = {"size_hw": (768, 512), "identity_size": 512, "subjects": 3, "rank": 128, "batch_size": 1, "task": "train"}
 
@@ -38,10 +41,48 @@ def test_the_full_transformer_is_counted_exactly(full_scale: FluxTransformer2DMo
 
 def test_the_paper_s_adapter_has_463_6_million_parameters(full_scale: FluxTransformer2DModel) -> None:
     with torch.device("meta"):
-        full_scale.add_adapter(LoraConfig(r=128, lora_alpha=128, target_modules=target_pattern(None)))
+        full_scale.add_adapter(LoraConfig(r=128, lora_alpha=128, target_modules=target_pattern(DEFAULT_TARGETS)))
     counted = sum(p.numel() for name, p in full_scale.named_parameters() if ".lora_" in name)
     assert adapter_parameters(FULL_SCALE_TRANSFORMER, 128) == counted
     assert round(counted / 1e6, 1) == 463.6
+
+
+def test_every_linear_layer_is_known_by_name_and_size(full_scale: FluxTransformer2DModel) -> None:
+    found = {
+        name: (module.in_features, module.out_features)
+        for name, module in full_scale.named_modules()
+        if isinstance(module, torch.nn.Linear) and ".lora_" not in name
+    }
+    assert linear_layers(FULL_SCALE_TRANSFORMER) == {
+        name.removesuffix(".base_layer"): sides for name, sides in found.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["x_embedder"],
+        ["transformer_blocks.*.attn.to_q", "single_transformer_blocks.*.proj_mlp"],
+        ["single_transformer_blocks.7.attn.to_k", "proj_out", "norm_out.linear", "time_text_embed.*.linear_1"],
+        ["transformer_blocks.*.ff_context.net.0.proj", "transformer_blocks.*.attn.to_add_out"],
+    ],
+)
+def test_own_targets_are_counted_exactly(targets: list[str]) -> None:
+    with torch.device("meta"):
+        shape = {**FULL_SCALE_TRANSFORMER, "num_layers": 2, "num_single_layers": 8}
+        transformer = FluxTransformer2DModel(**shape)
+        transformer.add_adapter(LoraConfig(r=16, lora_alpha=16, target_modules=target_pattern(targets)))
+    counted = sum(p.numel() for name, p in transformer.named_parameters() if ".lora_" in name)
+    assert adapter_parameters(shape, 16, targets) == counted > 0
+
+
+def test_explain_reads_the_recipe_s_targets() -> None:
+    config = FluxKontextConfig(weights=FULL_SCALE)
+    found = explain(config, {**FACTS, "targets": ("x_embedder",)})
+    assert found["parameters"]["adapter"] == 128 * (64 + 3072)
+    assert found["memory_bytes"]["adapter_and_optimizer"] < explain(config, FACTS)["memory_bytes"]["weights"] / 100
+    with pytest.raises(WeightsError, match=r"attn\.to_w: found no linear layer.*FluxTransformer2DModel"):
+        explain(config, {**FACTS, "targets": ("x_embedder", "attn.to_w")})
 
 
 def test_tokens_follow_the_sizes() -> None:

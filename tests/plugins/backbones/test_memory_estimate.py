@@ -12,11 +12,12 @@ from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sigma_backbones.flux_kontext.adapters import target_pattern
 from sigma_backbones.flux_kontext.checkpointing import BlockCheckpointing
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.flux_kontext.explain import explain
 from sigma_backbones.flux_kontext.memory_estimate import activations, kept_numbers
+from sigma_backbones.flux_kontext.targets import DEFAULT_TARGETS
+from sigma_backbones.lora import target_pattern
 
 SHAPE: dict[str, Any] = {
     "in_channels": 64, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 128, "num_attention_heads": 3,
@@ -58,7 +59,7 @@ def measured(tokens: int, *, trains: bool, checkpointing: bool, twice: int = 3) 
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(**SHAPE).to(torch.bfloat16).requires_grad_(False)
     if trains:
-        transformer.add_adapter(LoraConfig(r=8, lora_alpha=8, target_modules=target_pattern(None)))
+        transformer.add_adapter(LoraConfig(r=8, lora_alpha=8, target_modules=target_pattern(DEFAULT_TARGETS)))
         for name, parameter in transformer.named_parameters():
             if ".lora_" in name:
                 parameter.data = parameter.data.float()

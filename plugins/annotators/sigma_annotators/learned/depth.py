@@ -46,7 +46,8 @@ class Depth:
 
     def __init__(self, config: DepthConfig) -> None:
         self.config = config
-        self._estimate = {"transformers": TransformersDepth, "moge": MogeDepth}[config.estimator](config)
+        moge = config.estimator == "moge"
+        self._estimate: TransformersDepth | MogeDepth = MogeDepth(config) if moge else TransformersDepth(config)
 
     def __reduce__(self) -> tuple[type[Depth], tuple[DepthConfig]]:
         return Depth, (self.config,)

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones import POCKET, lora
+from sigma_backbones import POCKET
+from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux2_klein import tokens
 from sigma_backbones.flux2_klein.config import Flux2KleinConfig
-from sigma_backbones.flux2_klein.loading import Flux2KleinParts, choose_dtype, load_parts
-from sigma_backbones.flux2_klein.position_ids import CONVENTION, image_ids
+from sigma_backbones.flux2_klein.loading import Flux2KleinParts, load_parts
+from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
-from sigma_backbones.flux_kontext.loading import choose_device
+from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_framework import TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def build(config: Flux2KleinConfig) -> Flux2KleinBackbone:
         WeightsError: they are missing, gated, damaged or of another architecture.
     """
     device = choose_device(config.device)
-    parts = load_parts(config.weights, config.revision, choose_dtype(config, device))
+    parts = load_parts(config.weights, config.revision, choose_dtype(config.dtype, device))
     return Flux2KleinBackbone(parts, config).to(device)
 
 
@@ -49,9 +50,9 @@ class Flux2KleinBackbone:
     def __init__(self, parts: Flux2KleinParts, config: Flux2KleinConfig) -> None:
         self.parts = parts
         self.config = config
-        self._weights: dict[str, float] = {}
-        self._trainable: set[str] = set()
+        self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
+        self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
 
@@ -168,64 +169,50 @@ class Flux2KleinBackbone:
             raise ValueError(f"steps must be at least 1, found {count}")
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
-        scheduler = copy.deepcopy(self.parts.scheduler)
         mu = compute_empirical_mu(image_seq_len=target_length, num_steps=count)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
-        return scheduler.sigmas.float().to(self.device)
+        self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
+        return self._scheduler.sigmas.float().to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
-        self._refuse_second(name)
-        lora.add_lora(LORA, self.transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
-        self._weights[name] = 1.0
-        self._trainable.add(name)
-        self._switch_on()
+        self.adapters.add(name, rank, alpha, targets, seed)
 
     def save_adapter(self, folder: Path, name: str, metadata: Mapping[str, str]) -> Path:
         """``pytorch_lora_weights.safetensors``, as diffusers writes it; its header holds ``metadata`` and our ids."""
-        if name not in self._weights:
-            raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
-        facts = {**metadata, "sigma.ids": CONVENTION}
-        return lora.write_lora(LORA, self.transformer, Path(folder), name, facts, dtype)
+        return self.adapters.write(Path(folder), name, metadata, dtype)
 
-    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> None:
-        """A ``.safetensors`` file or a folder that holds one; several add up."""
-        self._refuse_second(name)
-        if str(path) == POCKET and not Path(path).exists():
-            raise WeightsError(
-                f"adapter {name}: {POCKET} is made for flux_kontext, none is shipped for flux2_klein; give "
-                f"adapters.{name}.path=FILE, or adapters.{name}=null for none"
-            )
-        lora.read_lora(LORA, self.transformer, Path(path), name)
-        self._weights[name] = float(weight)
-        if trainable:
-            self._trainable.add(name)
-        self._switch_on()
+    def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str]:
+        """A ``.safetensors`` file or a folder that holds one; several add up.
+
+        Returns the text in the file's header.
+        """
+        return self.adapters.load(_adapter_place(path, name), name, weight, trainable)
+
+    def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
+        """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
+        return self.adapters.swap(_adapter_place(path, name), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
-        named = [lora.adapter_parameters(self.transformer, name) for name in sorted(self._trainable)]
-        return {key: value for parameters in named for key, value in parameters.items()}
+        return self.adapters.trainable_parameters()
 
     @property
     def _latent_channels(self) -> int:
         return int(self.parts.vae.config.latent_channels)
 
-    def _refuse_second(self, name: str) -> None:
-        if name in self._weights:
-            raise WeightsError(f"adapter {name}: there is one of this name already; give the second another name")
-
-    def _switch_on(self) -> None:
-        """All adapters active with their weights; only trainable ones take gradients (peft turns all on)."""
-        self.transformer.set_adapters(list(self._weights), list(self._weights.values()))
-        self.transformer.requires_grad_(False)
-        for parameter in self.trainable_parameters().values():
-            parameter.requires_grad_(True)
-        self.transformer.to(self.device)
-
     def _ids(self, role: str, height: int, width: int) -> Tensor:
         return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+
+
+def _adapter_place(path: Path, name: str) -> Path:
+    """The path itself, unless it means the shipped adapter of another base."""
+    if str(path) == POCKET and not Path(path).exists():
+        raise WeightsError(
+            f"adapter {name}: {POCKET} is made for flux_kontext, none is shipped for flux2_klein; give "
+            f"adapters.{name}.path=FILE, or adapters.{name}=null for none"
+        )
+    return Path(path)
 
 
 def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -68,7 +68,8 @@ def explain(config: Flux2KleinConfig, facts: Mapping[str, Any]) -> dict[str, Any
     Args:
         config: the backbone's options.
         facts: ``size_hw`` pixels, ``identity_size`` (side in pixels or height and width), ``subjects``, ``rank``,
-            ``batch_size``, ``task`` (``train`` or ``generate``), and optionally ``text_length``.
+            ``batch_size``, ``task`` (``train`` or ``generate``), and optionally ``text_length`` and ``targets`` (the
+            layers that the adapter changes; None is this base's list).
 
     Returns:
         ``tokens``: per role and total; ``parameters``: transformer, vae, text_encoders, adapter; ``memory_bytes``:
@@ -80,7 +81,7 @@ def explain(config: Flux2KleinConfig, facts: Mapping[str, Any]) -> dict[str, Any
         "transformer": transformer_parameters(shapes["transformer"]),
         "vae": vae_parameters(shapes["vae"]),
         "text_encoders": text_encoder_parameters(shapes["text_encoder"]),
-        "adapter": adapter_parameters(shapes["transformer"], int(facts.get("rank") or 0)),
+        "adapter": adapter_parameters(shapes["transformer"], int(facts.get("rank") or 0), facts.get("targets")),
     }
     return {
         "tokens": tokens,

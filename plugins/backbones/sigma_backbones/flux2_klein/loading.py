@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from sigma_backbones.checkpoint_source import find_checkpoint, is_reading_fault, reading_fault
-from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
-from sigma_backbones.flux_kontext.loading import quiet_libraries
+from sigma_backbones.checkpoint_source import find_checkpoint, is_reading_fault, quiet_libraries, reading_fault
+from sigma_backbones.flux2_klein.config import FULL_SCALE
 from sigma_framework import Problem, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -21,7 +20,6 @@ PIPELINE = "Flux2KleinPipeline"
 """The class that its index names."""
 TEXT_LAYERS = 27
 """Layers that the text encoder must have: the deepest one that is read."""
-NUMBERS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +50,7 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> Flux2K
     Raises:
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
     """
-    source, where, index = find_checkpoint(weights, revision, FOLDERS, PIPELINE, FULL_SCALE)
+    source, where, index = find_checkpoint(weights, revision, FOLDERS, [PIPELINE], f"a hub id such as {FULL_SCALE}")
     options = {"revision": revision} if revision is not None and where == "hub" else {}
     try:
         with quiet_libraries():
@@ -69,13 +67,6 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> Flux2K
             "%s is step-distilled: sample it with 4 steps and true_cfg 1.0, train on the base model", weights
         )
     return parts
-
-
-def choose_dtype(config: Flux2KleinConfig, device: torch.device) -> torch.dtype:
-    """``auto``: float32 on the CPU, where 16-bit arithmetic is slow, else bfloat16."""
-    if config.dtype != "auto":
-        return NUMBERS[config.dtype]
-    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], distilled: bool) -> Flux2KleinParts:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+
+from sigma_backbones.flux2_klein.targets import LORA
+from sigma_backbones.lora import matched_names
 
 TIME_FEATURES = 256
 """Width of the sinusoidal features of t."""
 MLP_RATIO = 3.0
 """Inner width of a block's MLP over the transformer's width; its gate has as many again."""
+MODULATIONS = {"double_stream_modulation_img": 6, "double_stream_modulation_txt": 6, "single_stream_modulation": 3}
+"""Layers that all blocks share: how many numbers of the width each gives."""
 
 
 def width_of(shape: Mapping[str, Any]) -> int:
@@ -22,28 +27,51 @@ def inner_of(shape: Mapping[str, Any]) -> int:
     return int(width_of(shape) * float(shape.get("mlp_ratio", MLP_RATIO)))
 
 
-def transformer_parameters(shape: Mapping[str, Any]) -> int:
-    """Of diffusers' ``Flux2Transformer2DModel``, which has no biases."""
-    width, inner, head = width_of(shape), inner_of(shape), int(shape["attention_head_dim"])
-    channels = int(shape["in_channels"])
-    time_embeddings = 2 if shape.get("guidance_embeds") else 1
+def linear_layers(shape: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) by module name of every linear layer of diffusers' ``Flux2Transformer2DModel``; no biases."""
+    width, inner, channels = width_of(shape), inner_of(shape), int(shape["in_channels"])
+    layers = {"x_embedder": (channels, width), "context_embedder": (int(shape["joint_attention_dim"]), width)}
     features = int(shape.get("timestep_guidance_channels", TIME_FEATURES))
-    outer = (channels + int(shape["joint_attention_dim"])) * width
-    outer += time_embeddings * (features + width) * width
-    outer += (6 + 6 + 3) * width**2  # modulations: image, text, single
-    outer += 2 * width**2 + width * int(shape.get("out_channels") or channels)
-    stream = 4 * width**2 + 3 * width * inner + 2 * head
-    single = width * (3 * width + 2 * inner) + (width + inner) * width + 2 * head
-    return outer + int(shape["num_layers"]) * 2 * stream + int(shape["num_single_layers"]) * single
+    for name in ("timestep_embedder", "guidance_embedder")[: 2 if shape.get("guidance_embeds", True) else 1]:
+        layers[f"time_guidance_embed.{name}.linear_1"] = (features, width)
+        layers[f"time_guidance_embed.{name}.linear_2"] = (width, width)
+    for name, parts in MODULATIONS.items():
+        layers[f"{name}.linear"] = (width, parts * width)
+    for block in range(int(shape["num_layers"])):
+        layers.update({f"transformer_blocks.{block}.{name}": sides for name, sides in _double(width, inner).items()})
+    for block in range(int(shape["num_single_layers"])):
+        layers[f"single_transformer_blocks.{block}.attn.to_qkv_mlp_proj"] = (width, 3 * width + 2 * inner)
+        layers[f"single_transformer_blocks.{block}.attn.to_out"] = (width + inner, width)
+    layers["norm_out.linear"] = (width, 2 * width)
+    layers["proj_out"] = (width, int(shape.get("out_channels") or channels))
+    return layers
 
 
-def adapter_parameters(shape: Mapping[str, Any], rank: int) -> int:
-    """Of a LoRA of this rank on the default targets: rank x (inputs + outputs) of each layer."""
-    width, inner = width_of(shape), inner_of(shape)
-    outer = int(shape["in_channels"]) + width + (1 + 6) * width + (1 + 3) * width
-    double = 4 * 2 * width + inner + width
-    single = width + (3 * width + 2 * inner) + (width + inner) + width
-    return rank * (outer + int(shape["num_layers"]) * double + int(shape["num_single_layers"]) * single)
+def transformer_parameters(shape: Mapping[str, Any]) -> int:
+    """Of diffusers' ``Flux2Transformer2DModel``."""
+    norms = int(shape["attention_head_dim"]) * (4 * int(shape["num_layers"]) + 2 * int(shape["num_single_layers"]))
+    return norms + sum(inputs * outputs for inputs, outputs in linear_layers(shape).values())
+
+
+def adapter_parameters(shape: Mapping[str, Any], rank: int, targets: Sequence[str] | None = None) -> int:
+    """Of a LoRA of this rank: rank x (inputs + outputs) of each layer that the targets mean.
+
+    Raises:
+        WeightsError: a target that means no linear layer.
+    """
+    layers = linear_layers(shape)
+    return rank * sum(sum(layers[name]) for name in matched_names(LORA, layers, targets))
+
+
+def _double(width: int, inner: int) -> dict[str, tuple[int, int]]:
+    """Of one block with two streams: the image's layers and the text's; the MLPs are gated."""
+    square = (width, width)
+    return {
+        "attn.to_q": square, "attn.to_k": square, "attn.to_v": square, "attn.to_out.0": square,
+        "attn.add_q_proj": square, "attn.add_k_proj": square, "attn.add_v_proj": square, "attn.to_add_out": square,
+        "ff.linear_in": (width, 2 * inner), "ff.linear_out": (inner, width),
+        "ff_context.linear_in": (width, 2 * inner), "ff_context.linear_out": (inner, width),
+    }  # fmt: skip
 
 
 def text_encoder_parameters(shape: Mapping[str, Any]) -> int:

@@ -11,8 +11,6 @@ REFERENCE_TIME = 10
 """T of the identity image's tokens: what ``Flux2KleinPipeline`` gives its first reference (the next would have 20)."""
 TIME = {"target": 0, "spatial": 0, "identity": REFERENCE_TIME}
 """T by role; ``I^C`` lies on the noisy image, as the method has it."""
-CONVENTION = "spatial as target; identity from row 0, column 0, T 10 (FLUX.2, T row column L)"
-"""What adapter files say of it."""
 
 
 @lru_cache(maxsize=128)

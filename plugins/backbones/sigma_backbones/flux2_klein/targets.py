@@ -21,5 +21,7 @@ LORA = LoraFamily(
     pipeline="Flux2KleinPipeline",
     transformer="Flux2Transformer2DModel",
     targets=DEFAULT_TARGETS,
+    ids="spatial as target; identity from row 0, column 0, T 10 (FLUX.2, T row column L)",
+    described={"modelspec.implementation": "https://github.com/huggingface/diffusers"},
 )
 """What this base's adapter files are."""

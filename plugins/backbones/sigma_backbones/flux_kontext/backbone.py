@@ -14,18 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from sigma_backbones import POCKET, pocket_folder
+from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux_kontext import tokens
 from sigma_backbones.flux_kontext.attention import AttentionWatch, Report, watched
 from sigma_backbones.flux_kontext.checkpointing import checkpoint_blocks
 from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
 from sigma_backbones.flux_kontext.depth_control import load_control, residuals, split_structure
 from sigma_backbones.flux_kontext.kernels import use_kernels
-from sigma_backbones.flux_kontext.loaded_adapters import LoadedAdapters
-from sigma_backbones.flux_kontext.loading import FluxKontextParts, choose_device, choose_dtype, load_parts
+from sigma_backbones.flux_kontext.loading import FluxKontextParts, load_parts
 from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
+from sigma_backbones.flux_kontext.quantization import quantization_options, require_quantization
 from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
+from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
+from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_framework import TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -46,11 +49,13 @@ def build(config: FluxKontextConfig) -> FluxKontextBackbone:
     """Loads the weights that ``config`` names.
 
     Raises:
-        WeightsError: they are missing, gated, damaged or of another architecture.
+        WeightsError: they are missing, gated, damaged or of another architecture, or cannot be quantized here.
     """
     device = choose_device(config.device)
-    dtype = choose_dtype(config, device)
-    parts = load_parts(config.weights, config.revision, dtype, config.transformer)
+    dtype = choose_dtype(config.dtype, device)
+    require_quantization(config, device)
+    quantized = quantization_options(config, dtype)
+    parts = load_parts(config.weights, config.revision, dtype, config.transformer, quantized)
     control = None if config.depth_control is None else load_control(config.depth_control, dtype)
     backbone = FluxKontextBackbone(parts, config, control)
     return backbone.to(device)
@@ -65,10 +70,11 @@ class FluxKontextBackbone:
         self._watch: AttentionWatch | None = None
         self._control = control
         self._placement = Placement(parts, config, next(iter(parts.transformer.parameters())).device)
-        self.adapters = LoadedAdapters(parts.transformer)
+        self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
         self._plan = plan_steps(parts.transformer)
         self.checkpointing = checkpoint_blocks(parts.transformer, config)
+        self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         use_kernels(parts.transformer, config)
 
     @property
@@ -246,9 +252,10 @@ class FluxKontextBackbone:
         """(count + 1,) float32: linspace(1, 1 / count), shifted for the target's tokens alone, then 0 (section 3)."""
         if count < 1:
             raise ValueError(f"steps must be at least 1, found {count}")
-        scheduler = copy.deepcopy(self.parts.scheduler)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=_shift(scheduler.config, target_length))
-        return scheduler.sigmas.float().to(self.device)
+        self._scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / count, count), mu=_shift(self._scheduler.config, target_length)
+        )
+        return self._scheduler.sigmas.float().to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part.

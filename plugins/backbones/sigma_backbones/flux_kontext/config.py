@@ -7,6 +7,8 @@ from typing import Literal
 
 FULL_SCALE = "black-forest-labs/FLUX.1-Kontext-dev"
 """The paper's base model on the Hugging Face hub (section 4.1)."""
+GGUF = ".gguf"
+"""Ending of files whose weights are quantized already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,11 @@ class FluxKontextConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Numbers of the frozen weights; ``auto`` is float32 on the CPU and bfloat16 elsewhere."""
     transformer: str | None = None
-    """A single-file checkpoint (``.safetensors``) of the transformer, in the original or diffusers' names, used in the
-    place of the one in ``weights``, which then gives the rest."""
+    """A single-file checkpoint (``.safetensors``, or quantized ``.gguf``) of the transformer, in the original or
+    diffusers' names, used in the place of the one in ``weights``, which then gives the rest."""
+    quantize: Literal["int8", "float8", "nf4"] | None = None
+    """Rounds the transformer's frozen weights while they load; adapters stay float32. ``int8``, ``float8`` (torchao,
+    any device): half of bfloat16's memory; ``nf4`` (bitsandbytes, CUDA): under a third, and coarser. Null is off."""
     memory: Literal["full", "balanced", "low"] = "full"
     """``full``: all models stay on the device; ``balanced``: text encoders leave before the transformer comes; ``low``:
     the transformer comes block by block, and the VAE decodes in tiles. ``--explain`` estimates each."""
@@ -75,8 +80,8 @@ class FluxKontextConfig:
     def __post_init__(self) -> None:
         if not self.weights.strip():
             raise ValueError("weights must be pocket, a folder or a hub id, found an empty text")
-        if self.transformer is not None and not self.transformer.lower().endswith(".safetensors"):
-            raise ValueError(f"transformer must be a .safetensors file, found {self.transformer}")
+        if self.transformer is not None and not self.transformer.endswith((".safetensors", GGUF)):
+            raise ValueError(f"transformer must be a .safetensors or .gguf file, found {self.transformer}")
         if self.activation_gb is not None and not (self.gradient_checkpointing and self.activation_gb > 0):
             raise ValueError(
                 f"activation_gb: found {self.activation_gb}, expected more than 0, and gradient_checkpointing: true"
@@ -85,6 +90,25 @@ class FluxKontextConfig:
             raise ValueError(
                 "fuse_adapters needs the whole transformer at once, found group offload; write offload: model, or none"
             )
+        if self.fuse_adapters and quantization(self) is not None:
+            raise ValueError(
+                "fuse_adapters adds to the base's weights, which are quantized here and would be rounded again; write "
+                "fuse_adapters: false"
+            )
+        if self.quantize is not None and self.transformer is not None:
+            raise ValueError(
+                f"quantize: {self.quantize} rounds what a folder holds, found the single file {self.transformer}; "
+                "name a .gguf file, which is quantized already, or a folder that diffusers wrote in weights"
+            )
+        if self.quantize == "nf4" and memory_options(self).offload == "group":
+            raise ValueError("quantize: nf4 cannot travel block by block; write offload: model, or quantize: int8")
+
+
+def quantization(config: FluxKontextConfig) -> Literal["int8", "float8", "nf4", "gguf"] | None:
+    """How the transformer's weights are quantized; None is not at all."""
+    if config.transformer is not None and config.transformer.endswith(GGUF):
+        return "gguf"
+    return config.quantize
 
 
 def memory_options(config: FluxKontextConfig) -> MemoryOptions:

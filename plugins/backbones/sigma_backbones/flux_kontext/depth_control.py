@@ -32,7 +32,7 @@ def load_control(weights: str, dtype: torch.dtype) -> Any:
     """
     from diffusers import FluxControlNetModel
 
-    from sigma_backbones.flux_kontext.loading import quiet_libraries
+    from sigma_backbones.checkpoint_source import quiet_libraries
 
     try:
         with quiet_libraries():

@@ -16,7 +16,7 @@ from sigma_backbones.flux_kontext.parameter_counts import (
     adapter_parameters,
     transformer_parameters,
 )
-from sigma_backbones.flux_kontext.safetensors_header import read_header
+from sigma_backbones.safetensors_header import read_header
 
 TOKEN_PIXELS = 16
 """Side of what one token covers, pixels."""
@@ -39,7 +39,8 @@ def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, An
     Args:
         config: the backbone's options.
         facts: ``size_hw`` pixels, ``identity_size`` (side in pixels or height and width), ``subjects``, ``rank``,
-            ``batch_size``, ``task`` (``train`` or ``generate``), and optionally ``text_length``.
+            ``batch_size``, ``task`` (``train`` or ``generate``), and optionally ``text_length`` and ``targets`` (the
+            layers that the adapter changes; None is this base's list).
 
     Returns:
         ``tokens``: per role and total; ``parameters``: transformer, vae, text_encoders (None when the files are not
@@ -52,7 +53,7 @@ def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, An
         "transformer": transformer_parameters(shape),
         "vae": _stored_parameters(folder, "vae") if folder else FULL_SCALE_VAE,
         "text_encoders": _text_parameters(folder) if folder else FULL_SCALE_TEXT_ENCODERS,
-        "adapter": adapter_parameters(shape, int(facts.get("rank") or 0)),
+        "adapter": adapter_parameters(shape, int(facts.get("rank") or 0), facts.get("targets")),
     }
     licence = LICENCES.get(
         config.weights, "that of these weights; FLUX.1 [dev] and what is made from it: non-commercial"

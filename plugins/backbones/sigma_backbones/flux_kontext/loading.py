@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +10,24 @@ from typing import Any
 import torch
 
 from sigma_backbones import POCKET, pocket_folder
-from sigma_backbones.flux_kontext.config import FluxKontextConfig
-from sigma_backbones.flux_kontext.safetensors_header import read_header
+from sigma_backbones.checkpoint_source import (
+    FAULTS,
+    INDEX,
+    find_checkpoint,
+    is_reading_fault,
+    quiet_libraries,
+    reading_fault,
+)
+from sigma_backbones.flux_kontext.config import FULL_SCALE, GGUF
+from sigma_backbones.flux_kontext.original_names import are_original, to_diffusers
+from sigma_backbones.flux_kontext.quantization import check_gguf
+from sigma_backbones.safetensors_header import read_header
 from sigma_framework import Problem, WeightsError
-
-logger = logging.getLogger(__name__)
 
 FOLDERS = ("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "transformer")
 """What a FLUX.1 Kontext folder of diffusers consists of, besides ``model_index.json``."""
-FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
-"""What the libraries raise for missing, damaged or foreign files."""
+PIPELINES = ("FluxKontextPipeline", "FluxKontextInpaintPipeline", "FluxPipeline", "FluxImg2ImgPipeline")
+"""Classes that a folder's index may name: they have the same parts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,53 +55,44 @@ class FluxKontextParts:
 
 
 def load_parts(
-    weights: str, revision: str | None, dtype: torch.dtype, transformer: str | None = None
+    weights: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    transformer: str | None = None,
+    quantized: Mapping[str, Any] | None = None,
 ) -> FluxKontextParts:
-    """Loads all parts, frozen and in evaluation mode; ``transformer`` is a single file in the place of that part.
+    """Loads all parts, frozen and in evaluation mode.
+
+    Args:
+        weights: what the recipe says.
+        revision: of a hub id.
+        dtype: numbers of the weights.
+        transformer: a single file in the place of that part.
+        quantized: see ``quantization_options``.
 
     Raises:
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
     """
-    source, where = _resolve(weights, revision)
+    source, where, _ = _find(weights, revision)
     options = {"revision": revision} if revision is not None and where == "hub" else {}
     try:
         with quiet_libraries():
-            parts = _read_parts(source, dtype, options, _single_file(transformer))
+            parts = _read_parts(source, dtype, options, _single_file(transformer), quantized or {})
     except WeightsError:
         raise
     except Exception as error:
-        if not isinstance(error, FAULTS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
+        if not is_reading_fault(error):
             raise
-        raise _fault(weights, where, error) from error
+        raise reading_fault(weights, where, error) from error
     _check_parts(weights, parts)
     for model in parts.models():
         model.requires_grad_(False).eval()
     return parts
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps loading bars of small files and notes about torchvision and unused keys out of the user's terminal."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    bars = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    for library in bars:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        for library in bars:
-            library.enable_progress_bar()
-
-
-_LIBRARIES = ("huggingface_hub", "safetensors", "safetensors_rust", "httpx", "httpx2", "requests")
-
-
-def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], single: Path | None) -> FluxKontextParts:
+def _read_parts(
+    source: str, dtype: torch.dtype, options: dict[str, str], single: Path | None, quantized: Mapping[str, Any]
+) -> FluxKontextParts:
     import diffusers.pipelines.flux.pipeline_flux_kontext  # noqa: F401  its notes on torchvision belong in here too
     from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
@@ -112,9 +107,9 @@ def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], single
         tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
         text_encoder_2=T5EncoderModel.from_pretrained(source, subfolder="text_encoder_2", dtype=dtype, **options),
         tokenizer_2=AutoTokenizer.from_pretrained(source, subfolder="tokenizer_2", **options),
-        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights)
+        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights, **quantized)
         if single is None
-        else _read_single(single, source, weights),
+        else _read_single(single, source, {**weights, **quantized}),
     )
 
 
@@ -124,9 +119,9 @@ def _single_file(name: str | None) -> Path | None:
         return None
     file = Path(name).expanduser()
     if not file.is_file():
-        raise WeightsError(f"backbone.transformer: {name} is not a file here; expected a .safetensors checkpoint")
+        raise WeightsError(f"backbone.transformer: {name} is not a file here; expected a checkpoint in one file")
     try:
-        read_header(file)
+        check_gguf(file) if file.suffix == GGUF else read_header(file)
     except (ValueError, OSError) as error:
         raise WeightsError(f"backbone.transformer: {name}: {error}; copy or download it again") from error
     return file
@@ -137,8 +132,11 @@ def _read_single(file: Path, source: str, weights: dict[str, Any]) -> Any:
     from diffusers import FluxTransformer2DModel
 
     try:
-        read = FluxTransformer2DModel.from_single_file(str(file), config=source, subfolder="transformer", **weights)
-    except (*FAULTS, IndexError, AttributeError) as error:  # what diffusers' conversion of names stumbles over
+        shape = FluxTransformer2DModel.load_config(source, subfolder="transformer", revision=weights.get("revision"))
+        stored = _original_weights(file, shape) or str(file)
+        places = {"config": source, "subfolder": "transformer", "config_revision": weights.get("revision")}
+        read = FluxTransformer2DModel.from_single_file(stored, **places, **weights)
+    except (*FAULTS, IndexError, AttributeError) as error:  # what diffusers' readers stumble over
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
             f"backbone.transformer: {file} does not fit the transformer of {source} ({reason}); expected FLUX.1 "
@@ -150,81 +148,31 @@ def _read_single(file: Path, source: str, weights: dict[str, Any]) -> Any:
     return read
 
 
-def _resolve(weights: str, revision: str | None) -> tuple[str, str]:
-    """(folder or hub id, ``folder`` or ``hub``), after the cheap checks."""
-    folder = pocket_folder() if weights == POCKET else Path(weights).expanduser()
-    if folder.is_file():
+def _original_weights(file: Path, shape: Mapping[str, Any]) -> dict[str, torch.Tensor] | None:
+    """Weights of a file in FLUX.1's own names under diffusers'; None for a file that has these already."""
+    from diffusers.models.model_loading_utils import load_gguf_checkpoint
+    from safetensors.torch import load_file
+
+    if file.suffix == GGUF:
+        stored = load_gguf_checkpoint(str(file))
+    elif are_original(list(read_header(file).tensors)):
+        stored = load_file(file)
+    else:
+        return None
+    return to_diffusers(stored, shape) if are_original(list(stored)) else stored
+
+
+def _find(weights: str, revision: str | None) -> tuple[str, str, Mapping[str, Any]]:
+    if Path(weights).expanduser().is_file():
         raise WeightsError(
             f"backbone.weights: {weights} is one file, which holds the transformer alone; write backbone.transformer="
             f"{weights}, and as backbone.weights the folder or hub id that gives the VAE and the text encoders"
         )
-    if weights == POCKET or folder.is_dir():
-        _check_folder(folder, weights)
-        return str(folder), "folder"
-    names_folder = folder.is_absolute() or weights.startswith((".", "~")) or weights.count("/") != 1
-    if names_folder or os.sep in weights.replace("/", ""):
-        raise WeightsError(
-            f"backbone.weights: {weights} is not a folder here; expected {POCKET}, a folder that diffusers wrote, "
-            "or a hub id such as black-forest-labs/FLUX.1-Kontext-dev"
-        )
-    _reach_hub(weights, revision)
-    return weights, "hub"
-
-
-def _check_folder(folder: Path, weights: str) -> None:
-    """All parts are there and the index names this architecture."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        shipped = " (the shipped weights are missing from this installation; reinstall it)" if weights == POCKET else ""
-        raise WeightsError(f"backbone.weights: {weights} has no model_index.json{shipped}; expected a diffusers folder")
-    try:
-        family = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(f"backbone.weights: {weights}/model_index.json is damaged: {error}") from error
-    problems = [
-        Problem(name, "found no such folder, expected one part of the checkpoint", "copy or download it again")
-        for name in FOLDERS
-        if not (folder / name).is_dir()
-    ]
-    if not family.startswith("Flux"):
-        problems.append(
-            Problem("model_index.json", f"found {family}, expected FluxKontextPipeline", "name another base")
-        )
-    if problems:
-        raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
-
-
-def _reach_hub(weights: str, revision: str | None) -> None:
-    """Fetches the small index first, so that gates and networks are reported before gigabytes move."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        hf_hub_download(weights, "model_index.json", revision=revision)
-    except Exception as error:
-        raise _fault(weights, "hub", error) from error
-
-
-def _fault(weights: str, where: str, error: Exception) -> WeightsError:
-    """The error that names the model and the way out."""
-    local = "or name a local copy with backbone.weights=FOLDER"
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if where == "folder":
-        return WeightsError(f"backbone.weights: {weights} cannot be read ({reason}); copy or download it again")
-    kind = type(error).__name__
-    if "Gated" in kind:
-        return WeightsError(
-            f"backbone.weights: {weights} is gated; accept its licence at https://huggingface.co/{weights}, then run "
-            f"`hf auth login` or set HF_TOKEN (a fine-grained token must allow gated repositories), {local}"
-        )
-    if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"):
-        return WeightsError(
-            f"backbone.weights: the hub has no {weights} that you may read ({kind}); check the name and the revision, "
-            f"for a private or gated one accept its licence at https://huggingface.co/{weights} and run "
-            f"`hf auth login` or set HF_TOKEN, {local}"
-        )
-    return WeightsError(
-        f"backbone.weights: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go "
-        f"online, accept its licence at https://huggingface.co/{weights}, run `hf auth login` or set HF_TOKEN, {local}"
+    if weights == POCKET and not (pocket_folder() / INDEX).is_file():
+        raise WeightsError(f"backbone.weights: {POCKET}: the shipped weights are missing here; reinstall this package")
+    choices = f"{POCKET}, or a hub id such as {FULL_SCALE}"
+    return find_checkpoint(
+        weights, revision, FOLDERS, PIPELINES, choices, shipped=pocket_folder() if weights == POCKET else None
     )
 
 
@@ -245,19 +193,3 @@ def _check_parts(weights: str, parts: FluxKontextParts) -> None:
     ]
     if problems:
         raise WeightsError(f"backbone.weights: {weights} cannot be used", problems)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``: this process's accelerator (``LOCAL_RANK``), else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
-
-
-def choose_dtype(config: FluxKontextConfig, device: torch.device) -> torch.dtype:
-    """``auto``: float32 on the CPU, where 16-bit arithmetic is slow, else bfloat16."""
-    if config.dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
-    return torch.float32 if device.type == "cpu" else torch.bfloat16

@@ -10,13 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sigma_backbones import POCKET
-from sigma_backbones.flux_kontext.config import PROFILES, FluxKontextConfig, MemoryOptions, memory_options
-from sigma_backbones.flux_kontext.parameter_counts import block_parameters
+from sigma_backbones.flux_kontext.config import (
+    PROFILES,
+    FluxKontextConfig,
+    MemoryOptions,
+    memory_options,
+    quantization,
+)
+from sigma_backbones.flux_kontext.parameter_counts import linear_layers, norm_parameters, transformer_parameters
 
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
+QUANTIZED_BYTES = {"int8": (1.0, 5), "float8": (1.0, 4), "nf4": (0.5 + 4 / 64, 0)}
+"""Of a linear layer's matrix, per number and per row: torchao keeps a float32 scale (and an int8 zero point) per row,
+bitsandbytes one per 64 numbers."""
 PRODIGY_BYTES = 4 * (1 + 1 + 4)
 """Per adapter parameter in training: weight, gradient, and Prodigy's two moments, s and the start, float32 each."""
 FORWARD_KEPT = 16.5
@@ -64,16 +74,17 @@ def memory_estimate(
     size = number_bytes(config)
     trains = facts.get("task") == "train"
     estimate = {
-        "weights": size * sum(parameters[name] or 0 for name in ("transformer", "vae", "text_encoders")),
+        "weights": transformer_bytes(config, shape)
+        + size * sum(parameters[name] or 0 for name in ("vae", "text_encoders")),
         "adapter_and_optimizer": (parameters["adapter"] or 0) * (PRODIGY_BYTES if trains else 4),
         "activations": activations(config, facts, shape, tokens),
         "vae": vae_activations(facts, size, tiled=memory_options(config).vae_tiling),
     }
     chosen = memory_options(config)
-    estimate["peak"] = peak(chosen, estimate, facts, shape, parameters, size)
+    estimate["peak"] = peak(chosen, config, estimate, facts, shape, parameters)
     for name, options in PROFILES.items():
         if not (trains and options.offload == "group"):
-            estimate[f"peak_{name}"] = peak(options, estimate, facts, shape, parameters, size)
+            estimate[f"peak_{name}"] = peak(options, config, estimate, facts, shape, parameters)
     return estimate
 
 
@@ -137,22 +148,52 @@ def vae_activations(facts: Mapping[str, Any], size: int, *, tiled: bool) -> int:
     return size * int(facts.get("batch_size", 1)) * max(decodes, ENCODE_KEPT * encoded)
 
 
+def transformer_bytes(config: FluxKontextConfig, shape: Mapping[str, Any]) -> int:
+    """Bytes of the transformer's weights, quantized or not; a GGUF file's own where it is here."""
+    size, kind = number_bytes(config), quantization(config)
+    plain = size * transformer_parameters(shape)
+    if kind is None:
+        return plain
+    if kind == "gguf":
+        file = Path(str(config.transformer)).expanduser()
+        return file.stat().st_size if file.is_file() else plain
+    number, row = QUANTIZED_BYTES[kind]
+    layers = linear_layers(shape).values()
+    matrices = sum(number * inputs * outputs + row * outputs for inputs, outputs in layers)
+    return round(matrices) + size * (sum(outputs for _, outputs in layers) + norm_parameters(shape))
+
+
 def peak(
     options: MemoryOptions,
+    config: FluxKontextConfig,
     estimate: Mapping[str, int],
     facts: Mapping[str, Any],
     shape: Mapping[str, Any],
     parameters: Mapping[str, int | None],
-    size: int,
 ) -> int:
     """Bytes at the fullest moment: weights that are there, the adapter, and the largest of the activations."""
-    transformer, vae, text = (size * (parameters[name] or 0) for name in ("transformer", "vae", "text_encoders"))
+    size = number_bytes(config)
+    vae, text = (size * (parameters[name] or 0) for name in ("vae", "text_encoders"))
+    transformer = transformer_bytes(config, shape)
     busy = max(estimate["activations"], vae_activations(facts, size, tiled=options.vae_tiling))
+    if quantization(config) is not None:  # one layer at a time is written out in the numbers of the activations
+        busy += size * max(inputs * outputs for inputs, outputs in linear_layers(shape).values())
     if options.offload == "none":
         return transformer + vae + text + estimate["adapter_and_optimizer"] + busy
     if options.offload == "model":
         return max(text, transformer + vae + estimate["adapter_and_optimizer"] + busy)
-    double, single = block_parameters(shape)
-    outer = transformer - size * (int(shape["num_layers"]) * double + int(shape["num_single_layers"]) * single)
-    share = RESIDENT_BLOCKS * size * double / max(1, transformer)
+    outer, block = _outer_and_block(config, shape, transformer)
+    share = RESIDENT_BLOCKS * block / max(1, transformer)
     return max(text, outer + round(share * (transformer + estimate["adapter_and_optimizer"])) + vae + busy)
+
+
+def _outer_and_block(config: FluxKontextConfig, shape: Mapping[str, Any], transformer: int) -> tuple[int, int]:
+    """Bytes outside the blocks and of one block with two streams; a file's are shared out by parameters."""
+    without = {**shape, "num_layers": 0, "num_single_layers": 0}
+    one = {**without, "num_layers": 1}
+    if quantization(config) == "gguf":
+        scale = transformer / transformer_parameters(shape)
+        outer = round(scale * transformer_parameters(without))
+        return outer, round(scale * transformer_parameters(one)) - outer
+    outer = transformer_bytes(config, without)
+    return outer, transformer_bytes(config, one) - outer

@@ -13,10 +13,11 @@ from diffusers import Flux2KleinPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sigma_backbones.adapters import adapter_parameters, matched_modules
 from sigma_backbones.flux2_klein.backbone import Flux2KleinBackbone, build
 from sigma_backbones.flux2_klein.config import Flux2KleinConfig
 from sigma_backbones.flux2_klein.targets import LORA
-from sigma_backbones.lora import ADAPTER_FILE, PEFT_METADATA, adapter_parameters, matched_modules
+from sigma_backbones.lora import ADAPTER_FILE, IDS, PEFT_METADATA
 from sigma_framework import WeightsError
 
 MakeKlein = Callable[..., Flux2KleinBackbone]
@@ -172,17 +173,16 @@ OTHER_RANK = json.dumps({"transformer.lora_alpha": 4, "transformer.r": 8})
         (lambda w: w[first_b(w)].view(-1)[:1].fill_(float("nan")), None, "NaN or infinite"),
         (lambda w: w[first_b(w)].view(-1)[-1:].fill_(float("inf")), None, "NaN or infinite"),
         (lambda w: [w[key].zero_() for key in w if "lora_B" in key], None, "all numbers are zero"),
-        (make_other_width, None, "found widths"),
-        (make_integers, None, "found torch.int8"),
-        (make_foreign, None, "for another model"),
+        (make_other_width, None, "1 of 17 layers have other widths"),
+        (make_integers, None, "found numbers of kind I8"),
+        (make_foreign, None, "no LoRA weights for a FLUX.2 klein transformer"),
         (lambda w: w.update(NOWHERE), None, "no such linear layer"),
-        (lambda w: w.update({"transformer.extra": torch.ones(2)}), None, "not a LoRA matrix"),
+        (lambda w: w.update({"transformer.extra": torch.ones(2)}), None, "no part of a pair"),
         (lambda w: w.update({"transformer.x_embedder.alpha": torch.tensor(1e9)}), None, "at most 1024"),
         (lambda w: None, {PEFT_METADATA: HUGE}, r"lora_alpha: found 1000000000\.0"),
         (lambda w: None, {PEFT_METADATA: OTHER_RANK}, "found rank 8 in the metadata, 4 in the matrices"),
-        (lambda w: None, {PEFT_METADATA: "{"}, "cannot be read"),
-        (lambda w: None, {PEFT_METADATA: ODD_FIELD},
-         "cannot be put into this transformer"),
+        (lambda w: None, {PEFT_METADATA: "{"}, "is not JSON"),
+        (lambda w: None, {PEFT_METADATA: ODD_FIELD}, "metadata field odd: found 1, which"),
     ],
 )  # fmt: skip
 def test_files_for_something_else_are_refused(
@@ -203,6 +203,33 @@ def test_files_for_something_else_are_refused(
     assert not adapter_parameters(untouched.transformer, "bad"), "half of it was loaded"
 
 
+def test_other_position_ids_are_refused(untouched: Flux2KleinBackbone, saved: Path, tmp_path: Path) -> None:
+    """An adapter of another convention for T would be read in silence: its layers fit."""
+    with safe_open(str(saved), "pt") as opened:
+        metadata = opened.metadata()
+    assert metadata[IDS] == LORA.ids
+    other = LORA.ids.replace("T 10", "T 20")
+    save_file(load_file(saved), tmp_path / "other.safetensors", {**metadata, IDS: other})
+    with pytest.raises(WeightsError, match=r"sigma\.ids: found .*T 20 .*, this base has .*T 10 "):
+        untouched.load_adapter(tmp_path / "other.safetensors", "bad", 1.0)
+    assert not adapter_parameters(untouched.transformer, "bad")
+
+
+def test_facts_are_told_and_files_exchanged(make_klein: MakeKlein, saved: Path) -> None:
+    backbone = make_klein()
+    before = answer(backbone)
+    facts = backbone.load_adapter(saved, "a", 0.0)
+    assert facts["sigma.intensity_step"] == "10"
+    assert IDS not in facts, "compared already, with this base's own"
+    assert torch.allclose(answer(backbone), before, atol=1e-6)
+    backbone.adapters.weigh({"a": 1.0})
+    beside = answer(backbone)
+    backbone.adapters.fuse()
+    assert torch.allclose(answer(backbone), beside, atol=1e-4)
+    backbone.swap_adapter(saved, "a", 0.0)
+    assert torch.allclose(answer(backbone), before, atol=1e-4)
+
+
 def test_a_pattern_in_the_metadata_cannot_reach_other_layers(
     make_klein: MakeKlein, saved: Path, tmp_path: Path
 ) -> None:
@@ -221,8 +248,8 @@ def test_files_that_are_no_adapters_are_refused(untouched: Flux2KleinBackbone, t
     pickled.write_bytes(b"x")
     for path, message in [
         (plain, "no LoRA weights"),
-        (broken, "damaged or not a safetensors file"),
-        (pickled, "expected .safetensors"),
+        (broken, "a pickle under another name"),
+        (pickled, "only .safetensors is accepted"),
         (tmp_path / "missing.safetensors", "no such file"),
         (tmp_path, "no such file"),
         (Path("pocket"), "made for flux_kontext.*adapters.bad=null"),

@@ -16,8 +16,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from sigma_backbones.flux2_klein.backbone import Flux2KleinBackbone
 from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
 from sigma_backbones.flux2_klein.explain import FULL_SCALE_CONFIGS, explain
+from sigma_backbones.flux2_klein.parameter_counts import adapter_parameters, linear_layers
 from sigma_backbones.flux2_klein.targets import DEFAULT_TARGETS
 from sigma_backbones.lora import target_pattern
+from sigma_framework import WeightsError
 
 FACTS = {"size_hw": (768, 512), "identity_size": 512, "subjects": 3, "rank": 128, "batch_size": 1, "task": "train"}
 
@@ -40,6 +42,25 @@ def test_full_scale_is_counted_as_the_classes_have_it() -> None:
     assert round(found["transformer"] / 1e9, 2) == 3.88
     assert round(found["text_encoders"] / 1e9, 2) == 4.02
     assert round(found["adapter"] / 1e6, 1) == 146.3
+
+
+def test_own_targets_are_counted_exactly() -> None:
+    shape = {**FULL_SCALE_CONFIGS["transformer"], "num_layers": 2, "num_single_layers": 2}
+    with torch.device("meta"):
+        transformer = Flux2Transformer2DModel(**shape)
+    layers = {
+        name: (module.in_features, module.out_features)
+        for name, module in transformer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert linear_layers(shape) == layers
+    targets = ["transformer_blocks.*.ff.linear_in", "single_transformer_blocks.1.attn.to_out", "norm_out.linear"]
+    with torch.device("meta"):
+        transformer.add_adapter(LoraConfig(r=8, lora_alpha=8, target_modules=target_pattern(targets)))
+    assert adapter_parameters(shape, 8, targets) == count(transformer, ".lora_") > 0
+    assert explain(Flux2KleinConfig(), {**FACTS, "targets": ["x_embedder"]})["parameters"]["adapter"] == 128 * 3200
+    with pytest.raises(WeightsError, match=r"attn\.to_w: found no linear layer.*Flux2Transformer2DModel"):
+        explain(Flux2KleinConfig(), {**FACTS, "targets": ["attn.to_w"]})
 
 
 def test_a_folder_is_counted_as_it_loads(klein: Flux2KleinBackbone, klein_folder: Path) -> None:

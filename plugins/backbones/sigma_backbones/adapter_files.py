@@ -13,17 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones.flux_kontext.safetensors_header import Header, read_header
+from sigma_backbones.lora import ADAPTER_FILE, IDS, PEFT_METADATA, PREFIX, LoraFamily
+from sigma_backbones.safetensors_header import Header, read_header
 from sigma_framework import Problem, WeightsError
 
 logger = logging.getLogger(__name__)
 
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
-"""The name diffusers looks for in a folder."""
-PEFT_METADATA = "lora_adapter_metadata"
-"""Key of a safetensors file's metadata under which diffusers keeps the adapter's configuration."""
-PREFIX = "transformer."
-"""What diffusers puts before the name of each transformer layer."""
 SHOWN_PROBLEMS = 5
 """A damaged file has hundreds of them."""
 NUMBERS = ("F32", "F16", "BF16", "F64")
@@ -66,37 +61,66 @@ class AdapterFile:
     settings: dict[str, Any] | None
     """What of peft's configuration is used; None where the file has none."""
     facts: Mapping[str, str]
-    """All the text in the file's header."""
+    """The text in the file's header, without the position ids, which agree."""
 
 
-def read_adapter(path: Path, transformer: nn.Module) -> AdapterFile:
+def read_adapter(family: LoraFamily, path: Path, transformer: nn.Module) -> AdapterFile:
     """Reads and checks an adapter file in any form that diffusers knows; the transformer is only looked at.
 
     Raises:
         WeightsError: the file is not a LoRA for this transformer; every reason found is listed.
     """
-    from diffusers import FluxKontextPipeline
-
     file = path / ADAPTER_FILE if path.is_dir() else path
     header = _check_file(file)
     settings = _check_settings(file, header.metadata.get(PEFT_METADATA))
-    try:
-        state, alphas, _ = FluxKontextPipeline.lora_state_dict(
-            str(file), return_alphas=True, return_lora_metadata=True, local_files_only=True, use_safetensors=True
-        )
-    except Exception as error:  # anything may go wrong in a stranger's file; the libraries name no common class
-        raise WeightsError(
-            f"adapter {file}: cannot be read ({_first_line(error)}); expected a LoRA for FLUX.1"
-        ) from error
+    _check_ids(family, file, header.metadata)
+    state, alphas = _read_state(family, file)
     _check_alphas(file, alphas, settings)
-    _check_weights(file, transformer, state)
+    _check_weights(family, file, transformer, state, settings)
     kept = {key: value for key, value in state.items() if key.startswith(PREFIX)}
     if len(kept) < len(state):
         logger.warning("adapter %s also holds %d tensors of other models; not used", file, len(state) - len(kept))
     if settings is not None:
         layers = sorted({key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in kept})
         settings = {f"{PREFIX}{key}": value for key, value in {**settings, "target_modules": layers}.items()}
-    return AdapterFile(file=file, state=kept, alphas=alphas or None, settings=settings, facts=header.metadata)
+    facts = {key: value for key, value in header.metadata.items() if key != IDS}
+    return AdapterFile(file=file, state=kept, alphas=alphas or None, settings=settings, facts=facts)
+
+
+def linear_layers(transformer: nn.Module) -> dict[str, nn.Linear]:
+    """The base's own linear layers by the names they had before adapters wrapped them."""
+    return {
+        key.removesuffix(".base_layer"): module
+        for key, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in key
+    }
+
+
+def _read_state(family: LoraFamily, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(LoRA matrices, ``.alpha`` tensors) under diffusers' names; some of its pipelines leave the two together."""
+    import diffusers
+
+    try:
+        state, *more = getattr(diffusers, family.pipeline).lora_state_dict(
+            str(file), return_alphas=True, return_lora_metadata=True, local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # anything may go wrong in a stranger's file; the libraries name no common class
+        raise WeightsError(
+            f"adapter {file}: cannot be read ({_first_line(error)}); expected a LoRA for {family.base}"
+        ) from error
+    alphas = dict(more[0] or {}) if len(more) > 1 else {}
+    alphas |= {key: value for key, value in state.items() if key.endswith(".alpha")}
+    return {key: value for key, value in state.items() if key not in alphas}, alphas
+
+
+def _check_ids(family: LoraFamily, file: Path, facts: Mapping[str, str]) -> None:
+    """The position ids that the file says it was trained with, where it says any."""
+    found = facts.get(IDS, family.ids)
+    if found != family.ids:
+        raise WeightsError(
+            f'adapter {file} was trained for something else: {IDS}: found "{found:.200}", this base has '
+            f'"{family.ids}"; take an adapter that was trained on this base with this version'
+        )
 
 
 def _check_file(file: Path) -> Header:
@@ -186,8 +210,14 @@ def _check_alphas(file: Path, alphas: Mapping[str, Any] | None, settings: Mappin
     _raise_all(file, "has scales that cannot be used", problems)
 
 
-def _check_weights(file: Path, transformer: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Pairs, layers, widths and numbers; collected, one line per kind of fault."""
+def _check_weights(
+    family: LoraFamily,
+    file: Path,
+    transformer: nn.Module,
+    state: Mapping[str, Tensor],
+    settings: Mapping[str, Any] | None,
+) -> None:
+    """Pairs, layers, widths, ranks and numbers; collected, one line per kind of fault."""
     pairs: dict[str, dict[str, Tensor]] = {}
     strange = []
     for key, value in state.items():
@@ -200,8 +230,8 @@ def _check_weights(file: Path, transformer: nn.Module, state: Mapping[str, Tenso
             strange.append(key)
     if not pairs:
         first = ", ".join(list(state)[:3])
-        raise WeightsError(f"adapter {file}: no LoRA weights for a FLUX.1 transformer in it; first: {first}")
-    problems = [*_number_problems(state), *_pair_problems(pairs, transformer)]
+        raise WeightsError(f"adapter {file}: no LoRA weights for a {family.base} transformer in it; first: {first}")
+    problems = [*_number_problems(state), *_pair_problems(pairs, transformer), *_rank_problems(pairs, settings)]
     if strange:
         what = f"{len(strange)} tensors are no part of a pair"
         problems.append(Problem(strange[0], what, "the file was edited, or holds more than a LoRA"))
@@ -224,8 +254,7 @@ def _number_problems(state: Mapping[str, Tensor]) -> list[Problem]:
 
 
 def _pair_problems(pairs: Mapping[str, Mapping[str, Tensor]], transformer: nn.Module) -> list[Problem]:
-    layers = {key: module for key, module in transformer.named_modules() if isinstance(module, nn.Linear)}
-    layers = {key.removesuffix(".base_layer"): module for key, module in layers.items() if ".lora_" not in key}
+    layers = linear_layers(transformer)
     halves = [layer for layer, pair in pairs.items() if len(pair) < 2]
     foreign = [layer for layer in pairs if layer not in layers]
     problems = []
@@ -251,6 +280,17 @@ def _pair_problems(pairs: Mapping[str, Mapping[str, Tensor]], transformer: nn.Mo
         what += f"{found[2]}, this base has {expected[0]} -> {expected[1]} of rank {expected[2]}"
         problems.append(Problem(layer, what, "the adapter is for another base"))
     return problems
+
+
+def _rank_problems(pairs: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any] | None) -> list[Problem]:
+    """A rank in the metadata that is not that of the matrices would change the scale."""
+    if settings is None or "r" not in settings or settings.get("rank_pattern"):
+        return []
+    ranks = {pair["A"].shape[0] for pair in pairs.values() if "A" in pair}
+    if ranks <= {settings["r"]}:
+        return []
+    what = f"found rank {settings['r']} in the metadata, {', '.join(map(str, sorted(ranks)))} in the matrices"
+    return [Problem("metadata field r", what, "the file was edited; copy it again")]
 
 
 def _raise_all(file: Path, message: str, problems: list[Problem]) -> None:

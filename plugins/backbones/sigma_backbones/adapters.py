@@ -12,51 +12,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones.flux_kontext.adapter_files import ADAPTER_FILE, PEFT_METADATA, PREFIX, AdapterFile
-from sigma_backbones.flux_kontext.targets import DEFAULT_TARGETS
-from sigma_framework import Problem, WeightsError
-
-DESCRIBED = {
-    "modelspec.architecture": "flux-1-dev/lora",
-    "modelspec.implementation": "https://github.com/huggingface/diffusers",
-}
-"""Facts of the ModelSpec standard that this base knows; whoever saves an adapter may say others."""
+from sigma_backbones.adapter_files import AdapterFile, linear_layers
+from sigma_backbones.lora import ADAPTER_FILE, IDS, PEFT_METADATA, PREFIX, LoraFamily, matched_names, target_pattern
+from sigma_framework import WeightsError
 
 
-def target_pattern(targets: Sequence[str] | None) -> str:
-    """One regular expression for peft, matched against whole module names; ``*`` in a target is one name part."""
-    parts = [re.escape(target).replace(r"\*", r"[^.]+") for target in targets or DEFAULT_TARGETS]
-    return "(?:" + "|".join(parts) + ")"
-
-
-def matched_modules(transformer: nn.Module, targets: Sequence[str] | None) -> list[str]:
-    """Names of the linear layers that the targets mean.
+def matched_modules(family: LoraFamily, transformer: nn.Module, targets: Sequence[str] | None) -> list[str]:
+    """Names of the linear layers of a transformer that the targets mean.
 
     Raises:
         WeightsError: a target that means no linear layer of this transformer.
     """
-    layers = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
-    problems, matched = [], []
-    for target in targets or DEFAULT_TARGETS:
-        found = [name for name in layers if re.fullmatch(target_pattern([target]), name)]
-        matched += found
-        if not found:
-            remedy = "write module names of diffusers' FluxTransformer2DModel, * for one part"
-            problems.append(Problem(target, "found no linear layer of this name", remedy))
-    if problems:
-        raise WeightsError("adapter targets", problems)
-    return sorted(set(matched))
+    return matched_names(family, list(linear_layers(transformer)), targets)
 
 
-def add_lora(transformer: Any, name: str, *, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
+def add_lora(
+    family: LoraFamily,
+    transformer: Any,
+    name: str,
+    *,
+    rank: int,
+    alpha: float,
+    targets: Sequence[str] | None,
+    seed: int,
+) -> None:
     """A fresh adapter: A Gaussian, B zero, so its effect is zero; the global random state is left as it was."""
     from peft import LoraConfig
 
-    matched_modules(transformer, targets)
+    matched_modules(family, transformer, targets)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=target_pattern(targets),
+        target_modules=target_pattern(targets or family.targets),
         init_lora_weights="gaussian",
     )
     with torch.random.fork_rng(devices=[]):
@@ -72,9 +59,11 @@ def adapter_parameters(transformer: nn.Module, name: str) -> dict[str, nn.Parame
     return {key: value for key, value in transformer.named_parameters() if part.search(key)}
 
 
-def write_lora(transformer: Any, folder: Path, name: str, metadata: Mapping[str, str], dtype: torch.dtype) -> Path:
+def write_lora(
+    family: LoraFamily, transformer: Any, folder: Path, name: str, metadata: Mapping[str, str], dtype: torch.dtype
+) -> Path:
     """Writes one adapter with its peft configuration and our own metadata; the file appears whole or not at all."""
-    from diffusers import FluxKontextPipeline
+    import diffusers
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -82,14 +71,16 @@ def write_lora(transformer: Any, folder: Path, name: str, metadata: Mapping[str,
         key: sorted(value) if isinstance(value, set) else value for key, value in _peft_settings(transformer, name)
     }
     described = json.dumps({f"{PREFIX}{key}": value for key, value in settings.items()}, sort_keys=True)
+    header = {"format": "pt", **family.described, **metadata, IDS: family.ids, PEFT_METADATA: described}
 
     def save(weights: dict[str, Tensor], path: str) -> None:
         contiguous = {key: value.detach().to("cpu", dtype).contiguous() for key, value in weights.items()}
-        save_file(contiguous, f"{path}.part", {"format": "pt", **DESCRIBED, **metadata, PEFT_METADATA: described})
+        save_file(contiguous, f"{path}.part", header)
         os.replace(f"{path}.part", path)
 
     layers = get_peft_model_state_dict(transformer, adapter_name=name)
-    FluxKontextPipeline.save_lora_weights(folder, transformer_lora_layers=layers, save_function=save)
+    pipeline = getattr(diffusers, family.pipeline)
+    pipeline.save_lora_weights(folder, transformer_lora_layers=layers, save_function=save)
     return folder / ADAPTER_FILE
 
 

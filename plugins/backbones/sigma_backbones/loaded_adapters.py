@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sigma_backbones.flux_kontext import adapters
-from sigma_backbones.flux_kontext.adapter_files import read_adapter
+from sigma_backbones import adapters
+from sigma_backbones.adapter_files import read_adapter
+from sigma_backbones.lora import LoraFamily
 from sigma_framework import WeightsError
 
 NEXT = "sigma_next"
@@ -20,7 +21,8 @@ NEXT = "sigma_next"
 class LoadedAdapters:
     """What is on the transformer, with which weight, and what of it is trained."""
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, family: LoraFamily, transformer: Any) -> None:
+        self._family = family
         self._transformer = transformer
         self._weights: dict[str, float] = {}
         self._trainable: set[str] = set()
@@ -35,7 +37,7 @@ class LoadedAdapters:
         """A fresh one to train; its effect is zero."""
         self._refuse_second(name)
         self.unfuse()
-        adapters.add_lora(self._transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
+        adapters.add_lora(self._family, self._transformer, name, rank=rank, alpha=alpha, targets=targets, seed=seed)
         self._weights[name] = 1.0
         self._trainable.add(name)
         self._switch_on()
@@ -43,7 +45,7 @@ class LoadedAdapters:
     def load(self, path: Path, name: str, weight: float, trainable: bool) -> Mapping[str, str]:
         """One from a file; returns the text in the file's header. A refused file leaves all as it was."""
         self._refuse_second(name)
-        found = read_adapter(path, self._transformer)
+        found = read_adapter(self._family, path, self._transformer)
         self.unfuse()
         adapters.put_lora(self._transformer, found, name)
         self._weights[name] = float(weight)
@@ -60,7 +62,7 @@ class LoadedAdapters:
         """
         if name not in self._weights or name in self._trainable:
             raise WeightsError(f"adapter {name}: there is no loaded adapter of this name that could be exchanged")
-        found = read_adapter(path, self._transformer)
+        found = read_adapter(self._family, path, self._transformer)
         self.unfuse()
         adapters.put_lora(self._transformer, found, NEXT)
         if not adapters.move_into(self._transformer, NEXT, name):
@@ -84,8 +86,12 @@ class LoadedAdapters:
         """Adds all adapters into the base's weights: no extra time per step; undone by ``unfuse`` up to rounding.
 
         Raises:
-            WeightsError: an adapter is being trained.
+            WeightsError: an adapter is being trained, or the base is quantized.
         """
+        if getattr(self._transformer, "hf_quantizer", None) is not None:
+            raise WeightsError(
+                "backbone.fuse_adapters: a quantized base would be rounded again; leave adapters beside it"
+            )
         if self._trainable:
             raise WeightsError(f"adapter {min(self._trainable)}: it is being trained, so it cannot be fused")
         if self._weights and not self.fused:
@@ -102,7 +108,7 @@ class LoadedAdapters:
         """One adapter's file, as diffusers writes it."""
         if name not in self._weights:
             raise WeightsError(f"adapter {name}: not loaded, so it cannot be saved")
-        return adapters.write_lora(self._transformer, folder, name, metadata, dtype)
+        return adapters.write_lora(self._family, self._transformer, folder, name, metadata, dtype)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
