@@ -25,10 +25,7 @@ from sigma_framework.recipe import (
 from sigma_framework.recipe.build import (
     build_backbone,
     build_control,
-    build_datasources,
-    build_named_control,
     control_specs,
-    plan_annotators,
 )
 from sigma_framework.recipe.explain import explain
 from sigma_framework.recipe.recall import load_recalled
@@ -36,7 +33,6 @@ from sigma_framework.scene import ResolvedScene, Scene, Subject
 from sigma_framework.specs import BackboneSpec, SamplerSpec
 
 if TYPE_CHECKING:
-    from sigma_framework.dataset_build import Build
     from sigma_framework.generation import ImageMaker, StepCallback
     from sigma_framework.protocols import Backbone, ControlEncoder, DataSource
     from sigma_framework.training.training_run import TrainingOutcome
@@ -203,33 +199,27 @@ class Framework:
         Raises:
             PluginError: the backbone cannot tell.
         """
-        from sigma_framework.evaluation import SceneGroup
-        from sigma_framework.inspection import Inspection, run_inspection, scenes_of_source
+        from sigma_framework.inspection import plan_inspection, run_inspection
 
-        recipe = self.recipe
-        control, encoder = build_named_control(recipe, self.host, recipe.inspect.control)
-        controls = {control: encoder}
-        if recipe.scene is not None:
-            scenes = [self._resolved(self._scene_of_recipe())]
-            controls = {one.control: build_control(recipe, self.host, one.control) for one in scenes[0].subjects}
-        else:
-            name, source = next(iter(build_datasources(recipe, self.host).items()))
-            group = SceneGroup(name=name, source=source, scenes=recipe.inspect.scenes)
-            made = scenes_of_source(group, recipe.inspect.subjects, control, encoder, recipe.run.seed)
-            scenes = [self._resolved(scene) for scene in made]
-        maker = self._maker(self._sampler_spec(inserting=False), controls)
-        work = Inspection(maker=maker, scenes=scenes, options=recipe.inspect, seed=recipe.run.seed)
+        scene = None if self.recipe.scene is None else self._scene_of_recipe()
+        work = plan_inspection(
+            self.recipe,
+            self.host,
+            scene,
+            self._resolved,
+            lambda controls: self._maker(self._sampler_spec(inserting=False), controls),
+        )
         self.write_record()
         return run_inspection(work, self.run_folder, self.progress)
 
     def build(self) -> Mapping[str, int]:
         """Makes a data set in the run folder's ``shards/``, going on where it was stopped; returns counts."""
-        from sigma_framework.dataset_build import run_build
+        from sigma_framework.dataset_build import plan_build, run_build
         from sigma_framework.run_folder import held
 
         block = self.recipe.build
         name = block.source or next(iter(self.recipe.datasources), None)
-        work = self._build_of(name, block.count)
+        work = plan_build(self.recipe, self.host, name, block.count)
         self.write_record()
         if block.engine == "array":  # several jobs share the folder
             return run_build(work, self.run_folder, self.progress)
@@ -330,36 +320,15 @@ class Framework:
 
     def _annotated(self) -> DataSource:
         """What the recipe's annotators make of the source of an evaluation, as shards below the run folder."""
-        from sigma_framework.dataset_build import run_build
+        from sigma_framework.dataset_build import plan_build, run_build
         from sigma_framework.evaluation.annotated import AnnotatedSource
 
         name = self.recipe.evaluate.source or next(iter(self.recipe.datasources))
         folder = self.run_folder / "annotated"
         if not (folder / "shards" / "manifest.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            run_build(self._build_of(name, None), folder, self.progress)
+            run_build(plan_build(self.recipe, self.host, name, None), folder, self.progress)
         return AnnotatedSource(folder / "shards")
-
-    def _build_of(self, name: str | None, count: int | None) -> Build:
-        """The recipe's stages over ``count`` records of a source; None takes all of them."""
-        from sigma_framework.dataset_build import Build, Stage
-        from sigma_framework.shards import Encoding
-
-        recipe, block = self.recipe, self.recipe.build
-        given = recipe.datasources[name] if name is not None else None
-        source: DataSource | None = None if given is None else self.host.make(given.component, given.config)
-        stages = [Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, self.host)]
-        return Build(
-            source=source,
-            stages=stages,
-            count=count if count is not None else len(source or ()),
-            seed=recipe.run.seed,
-            batch=block.batch,
-            workers=block.workers,
-            engine=block.engine,
-            per_shard=block.per_shard,
-            encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
-        )
 
     def _validation_losses(self) -> Mapping[str, float]:
         """The adapter's validation loss per stage, where the recipe asks for it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from sigma_framework.errors import PluginError, RunError
 from sigma_framework.evaluation.scenes import SceneGroup, chosen_scenes, scene_of_example
 from sigma_framework.generation import ImageMaker
 from sigma_framework.picture_grid import grid_picture
+from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress
 from sigma_framework.protocols import AttentionReader, Backbone, ControlEncoder
+from sigma_framework.recipe import Recipe
+from sigma_framework.recipe.build import build_control, build_datasources, build_named_control
 from sigma_framework.recipe.schema import InspectBlock
 from sigma_framework.scene import ResolvedScene, Scene
 from sigma_framework.types import BoolMap, FloatMap, Result, RgbImage
@@ -97,6 +100,35 @@ class _Totals:
         if self.sum is None:
             raise RunError("inspect: found no such step, layer or head; leave steps, layers and heads at null for all")
         return self.sum / self.count
+
+
+def plan_inspection(
+    recipe: Recipe,
+    host: PluginHost,
+    scene: Scene | None,
+    resolve: Callable[[Scene], ResolvedScene],
+    maker: Callable[[Mapping[str, ControlEncoder]], ImageMaker],
+) -> Inspection:
+    """What the recipe looks at.
+
+    Args:
+        recipe: of the task inspect.
+        host: its plugins.
+        scene: the recipe's; None takes scenes of its first data source.
+        resolve: checks a scene and opens its files.
+        maker: loads what makes images, given encoders by registered control type.
+    """
+    if scene is not None:
+        scenes = [resolve(scene)]
+        controls = {one.control: build_control(recipe, host, one.control) for one in scenes[0].subjects}
+    else:
+        control, encoder = build_named_control(recipe, host, recipe.inspect.control)
+        controls = {control: encoder}
+        name, source = next(iter(build_datasources(recipe, host).items()))
+        group = SceneGroup(name=name, source=source, scenes=recipe.inspect.scenes)
+        made = scenes_of_source(group, recipe.inspect.subjects, control, encoder, recipe.run.seed)
+        scenes = [resolve(one) for one in made]
+    return Inspection(maker=maker(controls), scenes=scenes, options=recipe.inspect, seed=recipe.run.seed)
 
 
 def run_inspection(work: Inspection, folder: Path, progress: Progress) -> Mapping[str, float]:

@@ -5,6 +5,7 @@ stopped gives the same bytes as one that was not.
 """
 
 from sigma_framework.dataset_build.build import Build, Stage, run_build
+from sigma_framework.dataset_build.plan import plan_build
 from sigma_framework.dataset_build.records import record_of
 
-__all__ = ["Build", "Stage", "record_of", "run_build"]
+__all__ = ["Build", "Stage", "plan_build", "record_of", "run_build"]

@@ -1,0 +1,35 @@
+"""From a recipe to its build."""
+
+from __future__ import annotations
+
+from sigma_framework.dataset_build.build import Build, Stage
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.protocols import DataSource
+from sigma_framework.recipe import Recipe
+from sigma_framework.recipe.build import plan_annotators
+from sigma_framework.shards import Encoding
+
+
+def plan_build(recipe: Recipe, host: PluginHost, name: str | None, count: int | None) -> Build:
+    """The recipe's stages over the records of a source.
+
+    Args:
+        recipe: with annotators.
+        host: its plugins.
+        name: of the block under ``datasources``; None where the first stage makes the records.
+        count: records to start with; None takes all of the source.
+    """
+    block = recipe.build
+    given = recipe.datasources[name] if name is not None else None
+    source: DataSource | None = None if given is None else host.make(given.component, given.config)
+    return Build(
+        source=source,
+        stages=[Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, host)],
+        count=count if count is not None else len(source or ()),
+        seed=recipe.run.seed,
+        batch=block.batch,
+        workers=block.workers,
+        engine=block.engine,
+        per_shard=block.per_shard,
+        encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
+    )
