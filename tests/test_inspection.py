@@ -15,6 +15,7 @@ import torch
 
 from sigma_framework import Framework, PluginError, RunError
 from sigma_framework.framework import Framework as Loaded
+from sigma_framework.generation import condition_scene
 from sigma_framework.inspection import Inspection, correspond, run_inspection
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
@@ -72,7 +73,9 @@ def maker_of(backbone: Any) -> Any:
         return toy_result([np.full((64, 64, 3), 90, np.uint8)], scene.scene)
 
     controls = {"box2d": build_control(recipe, PluginHost.discover(), "box2d")}
-    return SimpleNamespace(backbone=backbone, controls=controls, identity_size=32, identity_padding=1.3, make=make)
+    return SimpleNamespace(
+        backbone=backbone, make=make, condition=lambda resolved: condition_scene(resolved, controls, 32, 1.3)
+    )
 
 
 @pytest.fixture(scope="module")
