@@ -91,7 +91,7 @@ class FileContent:
 
     name: str
     """Its name without folders; the ending tells the format."""
-    content: bytes
+    content: bytes = field(repr=False)
     """All of it."""
 
     @property

@@ -96,11 +96,17 @@ def test_recipes_are_shipped_as_data(names: list[PurePosixPath]) -> None:
     assert {name for name in names if share in name.parents} == here
 
 
+def test_the_studys_page_is_inside_with_its_licences(names: list[PurePosixPath]) -> None:
+    page = PurePosixPath("sigma_framework/study/page")
+    parts = {"index.html", "study.css", "study.js", "jspsych.js", "jspsych-licences.txt"}
+    assert {name.name for name in names if name.parent == page} == parts
+
+
 def test_entry_points_name_modules_that_are_inside(wheel: Path, names: list[PurePosixPath]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"{STEM}.dist-info/entry_points.txt").decode()
     targets = [line.split("=")[1].strip().partition(":")[0] for line in text.splitlines() if "=" in line]
-    assert len(targets) == 9
+    assert len(targets) == 10
     assert {PurePosixPath(target.replace(".", "/") + ".py") for target in targets} <= set(names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -94,10 +95,21 @@ def import_scenes(
             found.problems.append(Problem("", "no scene is in it"))
         if found.problems:
             raise DataError(str(path), found.problems)
+        _write_manifest(name, layouts, unfinished)
         os.replace(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return ImportReport(scenes=len(layouts), notes=tuple(found.notes))
+
+
+def _write_manifest(name: str, layouts: list[Layout], folder: Path) -> None:
+    """Which image each scene waits for, as an evaluation lists them: any system may make and score them."""
+    images = []
+    for layout in layouts:
+        file = _file_name(layout.key)
+        images.append({"image": f"{file}.png", "scene": f"{file}.yaml", "key": layout.key, "source": name})
+    text = json.dumps({"version": 1, "heading": f"{len(images)} scenes of {name}.", "images": images}, indent=1)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _root(path: Path, below: str, layouts: list[Layout]) -> Path:

@@ -1,20 +1,17 @@
 """The only reader of result folders: which images there are, and the scene of each.
 
-A folder is read as what it holds: a ``manifest.json`` that lists images with their scenes (in it or in its
-``images/``), or images of ``sigma-run`` that carry their scene.
+A folder is read as what it holds: a ``manifest.json`` of an evaluation (in it or in its ``images/``), or images of
+``sigma-run`` that carry their scene.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from sigma_framework.dataclass_schema import build
 from sigma_framework.errors import DataError, Problem
 
 MANIFEST = "manifest.json"
@@ -42,14 +39,6 @@ class Results:
     """By a key that the same scene has in another system's folder."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    image: str
-    scene: str
-    key: str = ""
-    source: str = ""
-
-
 def read_results(folder: Path) -> Results:
     """The images of a folder with their scenes.
 
@@ -73,50 +62,31 @@ def read_results(folder: Path) -> Results:
 
 
 def _of_manifest(folder: Path, name: str) -> Results:
-    path = folder / MANIFEST
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}), expected JSON in UTF-8") from None
-    listed = data.get("images") if isinstance(data, dict) else None
-    if not isinstance(listed, list) or not listed:
-        raise DataError(str(path), [Problem("images", "expected a list with at least one entry")])
+    """Images of a manifest by source and key, or by the image's name where it has no key."""
+    from sigma_framework.evaluation.generations import place_of, read_manifest  # torch comes with the package
+
+    manifest = read_manifest(folder)
     problems: list[Problem] = []
     images: dict[str, ResultImage] = {}
-    for number, given in enumerate(listed):
-        where = f"images[{number}]"
-        entry = _entry(given, where, problems)
-        if entry is None:
-            continue
-        places = {key: _place(folder, getattr(entry, key), f"{where}.{key}", problems) for key in ("image", "scene")}
+    for number, entry in enumerate(manifest.images):
+        places = {}
+        for part, given in (("image", entry.image), ("scene", entry.scene)):
+            where = f"images[{number}].{part}"
+            try:
+                places[part] = place_of(folder, given)
+            except ValueError as error:
+                problems.append(Problem(where, str(error)))
+                continue
+            if not places[part].is_file():
+                problems.append(Problem(where, f'file not found: "{given}"'))
         key = f"{entry.source}/{entry.key}" if entry.key else Path(entry.image).stem
         if key in images:
-            problems.append(Problem(where, f'found "{key}" a second time, expected each scene once'))
-        images[key] = ResultImage(**places)
+            problems.append(Problem(f"images[{number}]", f'found "{key}" a second time, expected each scene once'))
+        if len(places) == 2:
+            images[key] = ResultImage(**places)
     if problems:
-        raise DataError(str(path), problems)
-    system = data.get("system")
-    return Results(system=system if isinstance(system, str) and system else name, images=images)
-
-
-def _entry(given: Any, where: str, problems: list[Problem]) -> _Entry | None:
-    if not isinstance(given, dict):
-        problems.append(Problem(where, f"found {type(given).__name__}, expected a map"))
-        return None
-    known = {key: given[key] for key in ("image", "scene", "key", "source") if key in given}
-    checked = build(_Entry, known, where)
-    problems.extend(checked.problems)
-    entry: _Entry | None = checked.value
-    return entry
-
-
-def _place(folder: Path, name: str, where: str, problems: list[Problem]) -> Path:
-    path = folder / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
-        problems.append(Problem(where, f'found "{name}", expected a file in the folder of the manifest'))
-    elif not path.is_file():
-        problems.append(Problem(where, f'file not found: "{name}"'))
-    return path
+        raise DataError(str(folder / MANIFEST), problems)
+    return Results(system=manifest.system or name, images=images)
 
 
 def _has_scene(path: Path) -> bool:

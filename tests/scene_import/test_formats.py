@@ -312,6 +312,16 @@ def test_coco_checks_its_references(tmp_path: Path) -> None:
     assert "annotations[1].image_id: found 7" in said and "annotations[2].bbox" in said
 
 
+def test_the_scenes_wait_for_images_as_an_evaluation_lists_them(tmp_path: Path) -> None:
+    from sigma_framework.evaluation.generations import place_of, read_manifest
+
+    imported("xversebench", xversebench(tmp_path / "in"), tmp_path, places="row")
+    manifest = read_manifest(tmp_path / "out")
+    (entry,) = manifest.images
+    assert (entry.image, entry.source, entry.key) == ("0003.png", "xversebench", "0003")
+    assert place_of(tmp_path / "out", entry.scene).is_file()
+
+
 def run(*arguments: str | Path) -> int:
     return guarded(data_app, "sigma-data", [str(argument) for argument in arguments])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 WIDTH, HEIGHT = 96, 64
 COLOURS = ("red", "green", "blue")
@@ -37,11 +38,10 @@ def results_of(folder: Path, system: str, shade: int, scenes: int = 4) -> Path:
         name = f"{number:04d}.png"
         entry = {"image": name, "scene": scene_of(images, number), "key": f"test-{number}", "source": "main", "seed": 3}
         picture = np.full((HEIGHT, WIDTH, 3), shade + number, np.uint8)
-        from PIL.PngImagePlugin import PngInfo
-
         text = PngInfo()
         text.add_text("sigma.recipe", f"made by {system}")
-        Image.fromarray(picture).save(images / name, pnginfo=text)
+        profile = f"profile of {system}".encode()
+        Image.fromarray(picture).save(images / name, pnginfo=text, icc_profile=profile)
         listed.append(entry)
     (images / "manifest.json").write_text(json.dumps({"version": 1, "system": system, "images": listed}))
     return folder

@@ -93,22 +93,26 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_every_problem_of_a_manifest_is_told(results: tuple[Path, Path], tmp_path: Path) -> None:
-    def spoil(data: dict[str, Any]) -> None:
-        images = data["images"]
-        images[0]["image"] = "gone.png"
-        images[1]["scene"] = "../../out.json"
-        images[2]["key"] = 7
-        images[3] = "0003.png"
+    def spoil_files(data: dict[str, Any]) -> None:
+        data["images"][0]["image"] = "gone.png"
+        data["images"][1]["scene"] = "../../out.json"
+        data["images"][3]["key"] = "test-2"
 
-    edit(results[1], spoil)
+    def spoil_text(data: dict[str, Any]) -> None:
+        data["images"][2]["key"] = 7
+        data["images"][3] = "0003.png"
+
+    edit(results[1], spoil_files)
     said = problems(*results, tmp_path / "study")
     for wanted in (
         'images[0].image: file not found: "gone.png"',
-        "images[1].scene: found",
-        "images[2].key: ",
-        "images[3]: found str, expected a map",
+        'images[1].scene: found "../../out.json", expected a file in',
+        'images[3]: found "main/test-2" a second time',
     ):
         assert wanted in said
+    edit(results[1], spoil_text)
+    said = problems(*results, tmp_path / "study")
+    assert "images[2].key: " in said and "images[3]: found str, expected a map" in said
 
 
 def test_scenes_must_be_the_same_and_images_of_their_shape(results: tuple[Path, Path], tmp_path: Path) -> None:

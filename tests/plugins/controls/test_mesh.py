@@ -19,8 +19,19 @@ from sigma_controls.geometry import Box3DGeometry, MeshGeometry
 from sigma_controls.mesh import MeshControl, write_glb
 from sigma_controls.plugin import sigma_register_controls
 from sigma_controls.z_buffer import draw_triangles
-from sigma_framework import Box3D, Camera, Canvas, FileContent, Scene, SceneError, Subject, SubjectAnnotation
+from sigma_framework import (
+    Box3D,
+    Camera,
+    Canvas,
+    FileContent,
+    Scene,
+    SceneError,
+    SceneFile,
+    Subject,
+    SubjectAnnotation,
+)
 from sigma_framework.conditioning.scene_layers import compose_scene
+from sigma_framework.dataclass_schema import build
 from sigma_framework.testing.toys import toy_subjects
 
 WIDTH, HEIGHT = 48, 40
@@ -321,6 +332,14 @@ def test_a_scene_with_a_mesh_is_saved_and_read_again(tmp_path: Path) -> None:
     copied = Scene.load(tmp_path / "scene.yaml").copy_inputs(tmp_path / "run")
     assert copied.to_document()["subjects"][0]["control"]["file"].endswith(".glb")
     assert (tmp_path / "run" / copied.subjects[0].control["file"]).read_bytes() == glb().content
+
+
+def test_a_field_for_a_file_says_what_it_takes() -> None:
+    checked = build(MeshGeometry, {"position": [0, 0, 3]}, "control")
+    assert [str(problem) for problem in checked.problems] == ["control.file: missing, expected a file (.glb, .obj)"]
+    with pytest.raises(ValueError, match=r"\.exe"):
+        SceneFile((".exe",))
+    assert repr(glb()) == "FileContent(name='thing.glb')", "a message shows the name, not megabytes"
 
 
 def test_where_a_scene_may_take_a_mesh_from(tmp_path: Path) -> None:
