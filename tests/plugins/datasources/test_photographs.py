@@ -19,12 +19,12 @@ RECIPE = Path(__file__).parents[3] / "recipes" / "annotate.yaml"
 
 
 def make_folder(root: Path) -> Path:
-    """Three pictures of a yellow disc on grey, in a folder that names it."""
+    """Three pictures of a yellow disc on grey, larger than their targets, in a folder that names it."""
     (root / "duck_toy").mkdir(parents=True)
-    rows, columns = np.mgrid[:60, :80]
+    rows, columns = np.mgrid[:240, :320]
     for number in range(3):
-        picture = np.full((60, 80, 3), 150 + 20 * number, np.uint8)
-        picture[(rows - 30) ** 2 + (columns - 40) ** 2 < 18**2] = (240, 210, 40)
+        picture = np.full((240, 320, 3), 150 + 20 * number, np.uint8)
+        picture[(rows - 120) ** 2 + (columns - 160) ** 2 < 72**2] = (240, 210, 40)
         Image.fromarray(picture).save(root / "duck_toy" / f"{number:02d}.jpg", quality=95)
     return root
 
@@ -74,7 +74,7 @@ def test_the_annotate_recipe_makes_shards_of_a_folder(tmp_path: Path) -> None:
     assert len(shards) == 3
     sample = shards.sample(0)
     rows, columns = np.mgrid[:96, :96] + 0.5
-    truth = (rows - 48) ** 2 + (columns - 48) ** 2 < (18 * 96 / 60) ** 2
+    truth = (rows - 48) ** 2 + (columns - 48) ** 2 < (72 * 96 / 240) ** 2
     assert (sample.masks[0] & truth).sum() / (sample.masks[0] | truth).sum() > 0.9
     assert sample.document.prompts.full == "a photograph of a duck toy"
     assert sample.identities[0].shape == (96, 96, 3)
