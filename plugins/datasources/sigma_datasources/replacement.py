@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,20 @@ log = logging.getLogger(__name__)
 _NAMED = 10
 """Damaged examples that a message names."""
 Read = TypeVar("Read")
+
+
+class Tolerance(Protocol):
+    """The options of a source that say what to do about damage."""
+
+    @property
+    def max_bad(self) -> float:
+        """Share of damaged examples above which reading stops."""
+        ...
+
+    @property
+    def quarantine(self) -> str | None:
+        """File that gets a line per damaged example."""
+        ...
 
 
 class SoundExamples:
@@ -49,6 +64,34 @@ class SoundExamples:
         self.counts, self.sizes = _fixed(counts), _fixed(sizes)
         self.bad: dict[int, str] = {}
         """What is wrong with each example that this process found damaged."""
+
+    @classmethod
+    def alike(
+        cls, name: str, count: int, *, subjects: int, side: int, tolerance: Tolerance, name_of: Callable[[int], str]
+    ) -> SoundExamples:
+        """Of a source whose examples all have so many subjects and are squares of one size.
+
+        Args:
+            name: of the source, for messages.
+            count: examples.
+            subjects: of each.
+            side: pixels.
+            tolerance: the source's options.
+            name_of: what a message calls an example.
+        """
+        counts, sizes = np.full(count, subjects, np.int64), np.full((count, 2), side, np.int64)
+        return cls(name, counts, sizes, max_bad=tolerance.max_bad, quarantine=tolerance.quarantine, name_of=name_of)
+
+    def refuse(self, index: int, reason: str) -> NoReturn:
+        """For a source whose examples lack what training needs.
+
+        Raises:
+            IndexError: there is no such example.
+            DataError: always else.
+        """
+        if not -len(self.counts) <= operator.index(index) < len(self.counts):
+            raise IndexError(f"{self.name} has {len(self.counts)} examples, asked for index {index}")
+        raise DataError(f"{self.name}: {reason}")
 
     def read(self, index: int, read: Callable[[int], Read]) -> Read:
         """``read(index)``, or that of the replacement; a negative index counts from the end.

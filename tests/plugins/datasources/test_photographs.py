@@ -19,12 +19,12 @@ RECIPE = Path(__file__).parents[3] / "recipes" / "annotate.yaml"
 
 
 def make_folder(root: Path) -> Path:
-    """Three pictures of a yellow disc on grey, in a folder that names it."""
+    """Three pictures of a yellow disc on grey, larger than their targets, in a folder that names it."""
     (root / "duck_toy").mkdir(parents=True)
-    rows, columns = np.mgrid[:60, :80]
+    rows, columns = np.mgrid[:240, :320]
     for number in range(3):
-        picture = np.full((60, 80, 3), 150 + 20 * number, np.uint8)
-        picture[(rows - 30) ** 2 + (columns - 40) ** 2 < 18**2] = (240, 210, 40)
+        picture = np.full((240, 320, 3), 150 + 20 * number, np.uint8)
+        picture[(rows - 120) ** 2 + (columns - 160) ** 2 < 72**2] = (240, 210, 40)
         Image.fromarray(picture).save(root / "duck_toy" / f"{number:02d}.jpg", quality=95)
     return root
 
@@ -68,14 +68,14 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
 
 def test_the_annotate_recipe_makes_shards_of_a_folder(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "photos")
-    small = ["datasources.pictures.image_size=48", "annotators.identities.identity_size=32", "build.count=3"]
+    small = ["datasources.pictures.image_size=96", "annotators.identities.identity_size=96", "build.count=3"]
     Framework.load(RECIPE, [f"source={folder}", f"run.dir={tmp_path / 'run'}", *small]).run()
     shards = ShardSet(tmp_path / "run" / "shards")
     assert len(shards) == 3
     sample = shards.sample(0)
-    rows, columns = np.mgrid[:48, :48] + 0.5
-    truth = (rows - 24) ** 2 + (columns - 24) ** 2 < (18 * 48 / 60) ** 2
-    assert (sample.masks[0] & truth).sum() / (sample.masks[0] | truth).sum() > 0.85  # of 48 pixels, through JPEG
+    rows, columns = np.mgrid[:96, :96] + 0.5
+    truth = (rows - 48) ** 2 + (columns - 48) ** 2 < (72 * 96 / 240) ** 2
+    assert (sample.masks[0] & truth).sum() / (sample.masks[0] | truth).sum() > 0.9
     assert sample.document.prompts.full == "a photograph of a duck toy"
-    assert sample.identities[0].shape == (32, 32, 3)
-    assert (sample.identities[0][0] > 240).all()  # white, through JPEG
+    assert sample.identities[0].shape == (96, 96, 3)
+    assert (sample.identities[0][0] > 250).all()

@@ -63,12 +63,12 @@ class AnyInsertionSource:
                 f"{config.categories or 'of any kind'}; there are {', '.join(have[:20]) or 'none'}"
             )
         self._records = found
-        self._sound = SoundExamples(
+        self._sound = SoundExamples.alike(
             f"any_insertion {config.path}",
-            np.ones(len(self._rows), np.int64),
-            np.full((len(self._rows), 2), config.image_size, np.int64),
-            max_bad=config.max_bad,
-            quarantine=config.quarantine,
+            len(self._rows),
+            subjects=1,
+            side=config.image_size,
+            tolerance=config,
             name_of=lambda index: found.name(self._rows[index]),
         )
 

@@ -29,12 +29,12 @@ class MusarGenSource:
         self._rows = ParquetRows(config.path, COLUMNS)
         if len(self._rows) == 0:
             raise DataError(f"{config.path}: the table is empty")
-        self._sound = SoundExamples(
+        self._sound = SoundExamples.alike(
             f"musar_gen {config.path}",
-            np.full(len(self._rows), len(SUBJECTS), np.int64),
-            np.full((len(self._rows), 2), config.image_size, np.int64),
-            max_bad=config.max_bad,
-            quarantine=config.quarantine,
+            len(self._rows),
+            subjects=len(SUBJECTS),
+            side=config.image_size,
+            tolerance=config,
             name_of=self._rows.name,
         )
 
@@ -61,11 +61,10 @@ class MusarGenSource:
             IndexError: there is no such row.
             DataError: always.
         """
-        if not -len(self) <= operator.index(index) < len(self):
-            raise IndexError(f"musar_gen has {len(self)} rows, asked for {index}")
-        raise DataError(
-            f"{self.config.path}: MUSAR-Gen has no masks, so it cannot be trained on as it is; annotate it first "
-            "(sigma-run recipes/annotate.yaml) and train on the shards with the data source sigma_set"
+        self._sound.refuse(
+            index,
+            "MUSAR-Gen has no masks, so it cannot be trained on as it is; annotate it first "
+            "(sigma-run recipes/annotate.yaml) and train on the shards with the data source sigma_set",
         )
 
     def record(self, index: int) -> dict[str, Any]:

@@ -30,12 +30,12 @@ class PhotographsSource:
         self._files = sorted(file for file in root.rglob("*") if file.suffix.lower() in _ENDINGS and file.is_file())
         if not self._files:
             raise DataError(f"{config.path}: holds no picture, expected {', '.join(_ENDINGS)}")
-        self._sound = SoundExamples(
+        self._sound = SoundExamples.alike(
             f"photographs {config.path}",
-            np.ones(len(self._files), np.int64),
-            np.full((len(self._files), 2), config.image_size, np.int64),
-            max_bad=config.max_bad,
-            quarantine=config.quarantine,
+            len(self._files),
+            subjects=1,
+            side=config.image_size,
+            tolerance=config,
             name_of=lambda index: self._files[index].relative_to(root).as_posix(),
         )
 
@@ -62,11 +62,10 @@ class PhotographsSource:
             IndexError: there is no such picture.
             DataError: always.
         """
-        if not -len(self) <= operator.index(index) < len(self):
-            raise IndexError(f"photographs has {len(self)} pictures, asked for {index}")
-        raise DataError(
-            f"{self.config.path}: photographs have no masks, so they cannot be trained on as they are; annotate them "
-            "first (sigma-run recipes/annotate.yaml source=FOLDER) and train on the shards with sigma_set"
+        self._sound.refuse(
+            index,
+            "photographs have no masks, so they cannot be trained on as they are; annotate them first "
+            "(sigma-run recipes/annotate.yaml source=FOLDER) and train on the shards with sigma_set",
         )
 
     def record(self, index: int) -> dict[str, Any]:
