@@ -30,6 +30,7 @@ from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
 from sigma_framework.recipe.build import build_control, control_specs
 from sigma_framework.scene import ResolvedScene
+from sigma_framework.sweep import keep_scores
 from sigma_framework.testing import ToySource
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "evaluate_pocket.yaml"
@@ -333,6 +334,13 @@ def test_two_measures_of_one_name_are_refused(tmp_path: Path) -> None:
     work, _ = work_of(Watching(), metrics={"a": Watching(), "b": Watching()}, better={"a": "higher", "b": "higher"})
     with pytest.raises(PluginError, match=r"metrics\.a and metrics\.b both give seen"):
         run_evaluation(work, tmp_path, Silent())
+
+
+def test_a_sweep_leaves_the_summary_of_its_variants_alone(tmp_path: Path) -> None:
+    work, _ = work_of(Watching())
+    means = run_evaluation(work, tmp_path, Silent())
+    keep_scores(tmp_path, {"task": "evaluate"}, means)
+    assert [row.scenes for row in read_summary(tmp_path).rows] == [2, 4]
 
 
 def test_repeated_rows_of_the_paper_agree() -> None:

@@ -15,7 +15,7 @@ from sigma_framework.dataclass_schema import build
 from sigma_framework.errors import DataError
 from sigma_framework.evaluation.scoring import Measure, Measured
 
-SCORES = "scores.json"
+SUMMARY = "summary.json"
 SECTIONS: Mapping[str, Callable[[int], bool]] = {"single": lambda count: count == 1, "multi": lambda count: count > 1}
 """The paper's two halves of a table, by number of subjects."""
 
@@ -78,7 +78,7 @@ class MeasureFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """``scores.json``: what other evaluations can set beside theirs."""
+    """``summary.json``: what other evaluations can set beside theirs."""
 
     heading: str
     """One line: what was evaluated."""
@@ -112,9 +112,9 @@ def summarise(measured: Measured) -> Summary:
 
 
 def write_summary(summary: Summary, folder: Path) -> None:
-    """Writes ``scores.json``; infinite means (PSNR of equal pictures) are no JSON and are left out."""
+    """Writes ``summary.json``; infinite means (PSNR of equal pictures) are no JSON and are left out."""
     text = json.dumps(_finite(asdict(summary)), indent=1, ensure_ascii=False, default=str, allow_nan=False)
-    (folder / SCORES).write_text(text + "\n", encoding="utf-8")
+    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
 
 
 def read_summary(folder: Path) -> Summary:
@@ -123,7 +123,7 @@ def read_summary(folder: Path) -> Summary:
     Raises:
         DataError: there is none, or it is damaged.
     """
-    path = folder / SCORES
+    path = folder / SUMMARY
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
