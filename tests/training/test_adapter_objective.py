@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 
-from sigma_framework import Example
+from sigma_framework import Example, TextTokens
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
+from sigma_framework.training.encoding_cache import EncodingCache
 
 PAIR = [ToySource(length=60)[int(i)] for i in (ToySource(length=60).subject_counts == 2).nonzero()[0][:3]]
 
@@ -70,3 +72,19 @@ def test_blank_conditions_are_never_kept() -> None:
     dropping = keeping(100, condition_dropout=0.5)
     losses(dropping, PAIR)
     assert {role for _, role in dropping._kept} == {"target"}
+
+
+def test_with_everything_cached_the_text_encoders_are_not_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = keeping(0)
+    objective.cache = EncodingCache(tmp_path, objective.backbone, 10**9)
+    first = losses(objective, PAIR)
+
+    def called(prompts: Sequence[str]) -> TextTokens:
+        raise AssertionError(f"encoded again: {prompts}")
+
+    roles = count_encoded(objective, monkeypatch)
+    monkeypatch.setattr(objective.backbone, "encode_prompt", called)
+    assert torch.equal(losses(objective, PAIR), first)
+    assert set(roles) == {"spatial"}, "I^C alone"
