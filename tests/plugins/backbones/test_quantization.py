@@ -238,7 +238,7 @@ def test_torchao_s_kinds(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 passed" in done.stdout
