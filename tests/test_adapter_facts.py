@@ -53,9 +53,9 @@ def test_a_loaded_adapter_is_compared_with_the_recipe() -> None:
 
 
 @pytest.mark.parametrize(("size", "agrees"), [(64, True), (96, False)])
-def test_training_that_starts_from_an_adapter_is_compared_too(size: int, agrees: bool) -> None:
+def test_training_that_starts_from_an_adapter_is_compared_too(size: int, agrees: bool, tmp_path: Path) -> None:
     start = ROOT / "plugins" / "backbones" / "sigma_backbones" / "pocket" / "adapter"
-    overrides = [f"train.init_from={start}", f"conditioning.identity_size={size}"]
+    overrides = [f"train.init_from={start}", f"conditioning.identity_size={size}", f"run.dir={tmp_path / 'run'}"]
     framework = Framework.load(ROOT / "recipes" / "curriculum.yaml", overrides)
     if agrees:
         assert objective_of(framework.recipe, framework.host).trainable_parameters()
@@ -63,9 +63,10 @@ def test_training_that_starts_from_an_adapter_is_compared_too(size: int, agrees:
     with pytest.raises(
         WeightsError, match=r"identity_size: found \"64\", this recipe has \"96\"; write cond"
     ) as caught:
-        objective_of(framework.recipe, framework.host)
+        framework.train()
     assert "(train.init_from)" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "resolved.yaml").exists(), "the mended recipe may start in the same folder"
 
 
 def test_a_published_digest_is_compared(tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def train_recipe(
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder) if is_first_process() else nullcontext():
-        write_record(folder, recipe.plain(folder), versions_of(host))
         run = _run_of(recipe, host, sources, plan, folder, weights)
+        # After the weights: a recipe that they refuse is mended, and must not find another recipe's run here then.
+        write_record(folder, recipe.plain(folder), versions_of(host))
         return run_training(run, progress if is_first_process() else Silent())
 
 
