@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sigma_framework import Example, TextTokens
+from sigma_framework import Example, TextTokens, Tokens
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.encoding_cache import EncodingCache
+from sigma_framework.types import Role
 
 PAIR = [ToySource(length=60)[int(i)] for i in (ToySource(length=60).subject_counts == 2).nonzero()[0][:3]]
 
@@ -72,6 +73,20 @@ def test_blank_conditions_are_never_kept() -> None:
     dropping = keeping(100, condition_dropout=0.5)
     losses(dropping, PAIR)
     assert {role for _, role in dropping._kept} == {"target"}
+
+
+def test_kept_latents_do_not_tell_what_else_was_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run's memory is empty. A real encoder's last bits depend on the batch, the tiny one is made to."""
+    plain = TinyBackbone.encode_image
+
+    def encode_image(self: TinyBackbone, images: torch.Tensor, role: Role) -> Tokens:
+        tokens = plain(self, images, role)
+        return Tokens(values=tokens.values * (1 + 0.01 * len(images)), ids=tokens.ids)
+
+    monkeypatch.setattr(TinyBackbone, "encode_image", encode_image)
+    kept, resumed = keeping(100), keeping(100)
+    losses(kept, PAIR[:2])
+    assert torch.equal(losses(kept, PAIR), losses(resumed, PAIR))
 
 
 def test_with_everything_cached_the_text_encoders_are_not_called(

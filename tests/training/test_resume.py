@@ -16,7 +16,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sigma_framework import Tokens
 from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.progress import Silent
 from sigma_framework.training import checkpoints, durable_file, lightning_module
@@ -141,21 +140,6 @@ def test_validation_and_bad_steps_leave_no_trace_in_what_modules_record(tmp_path
     record = recorded(run)
     run_training(run, Silent())
     assert torch.isfinite(record.running_mean).all()
-
-
-def test_latents_kept_in_memory_are_those_of_a_resumed_run(
-    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A real encoder's last bits depend on the batch; the tiny one's do not, so they are made to."""
-    plain = trainings().TinyBackbone.encode_image
-
-    def encode_image(self: Any, images: torch.Tensor, role: Any) -> Tokens:
-        tokens = plain(self, images, role)
-        return Tokens(values=tokens.values * (1 + 1e-5 * len(images)), ids=tokens.ids)
-
-    monkeypatch.setattr(trainings().TinyBackbone, "encode_image", encode_image)
-    train = {**ADAMW, "batch_size": 4, "keep_latents": 1000}
-    goes_on_bit_for_bit(tmp_path, reader, lambda folder: training(folder, train), (13,))
 
 
 def test_a_checkpoint_from_before_buffers_is_read_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
