@@ -93,6 +93,16 @@ def check_digest(name: str, path: Path, sha256: str | None) -> None:
         )
 
 
+def digests_of(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every adapter that is a file, by its name in the recipe; a backbone's own names are left out."""
+    found = {}
+    for name, adapter in recipe.adapters.items():
+        file = Path(adapter.path) / ADAPTER_FILE if Path(adapter.path).is_dir() else Path(adapter.path)
+        if file.is_file():
+            found[name] = digest_of(file)
+    return found
+
+
 def digest_of(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:

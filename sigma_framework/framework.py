@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigma_framework.adapter_facts import check_digest, check_facts, digest_of
+from sigma_framework.adapter_facts import check_digest, check_facts
 from sigma_framework.conditioning.scene_layers import encode_subjects
 from sigma_framework.errors import PluginError, SceneError
 from sigma_framework.plugin_host import PluginHost
@@ -238,11 +238,10 @@ class Framework:
         Args:
             name: of the variant.
             seed: in the place of the recipe's; None keeps it.
-            adapter: file of the only adapter, with a folder of its own beside the training that made it.
+            adapter: folder of the only adapter; None keeps the recipe's.
         """
-        known = None if adapter is None else (adapter, digest_of(adapter))
         folder = self._variant_folder(name, seed) / ("evaluate" if self.recipe.sweep.train else "")
-        return self._beside(evaluation_of(self.loaded, name, seed, known), folder)
+        return self._beside(evaluation_of(self.loaded, name, seed, adapter), folder)
 
     def training(self, name: str, seed: int | None = None) -> Framework:
         """One variant of a sweep as a training of its own; see ``variant``."""

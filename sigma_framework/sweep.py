@@ -17,7 +17,7 @@ from PIL import Image
 from sigma_framework.bar_chart import draw_bars
 
 SCORES = "scores.json"
-"""In the folder of a variant whose evaluation is finished: its recipe and its means."""
+"""In the folder of a variant's evaluation: its recipe and, when it is finished, its means."""
 
 Means = Mapping[str, float]
 
@@ -67,18 +67,32 @@ def kept_scores(folder: Path, recipe: Mapping[str, Any]) -> Means | None:
         folder: of the variant.
         recipe: the resolved recipe that is wanted.
     """
+    found = _read_scores(folder)
+    if found is None or found.get("recipe") != _comparable(recipe) or not isinstance(found.get("means"), dict):
+        return None
+    return {name: math.nan if value is None else float(value) for name, value in found["means"].items()}
+
+
+def belongs_to_another(folder: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether ``folder`` holds an evaluation, finished or not, of another recipe."""
+    found = _read_scores(folder)
+    return found is not None and found.get("recipe") != _comparable(recipe)
+
+
+def _read_scores(folder: Path) -> dict[str, Any] | None:
     try:
         found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        if found["recipe"] != _comparable(recipe):
-            return None
-        return {name: math.nan if value is None else float(value) for name, value in found["means"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or written by something else
+    except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) else None
 
 
-def keep_scores(folder: Path, recipe: Mapping[str, Any], means: Means) -> None:
-    """Says that the evaluation in ``folder`` is finished; whole or not at all."""
-    plain = {name: value if math.isfinite(value) else None for name, value in means.items()}
+def keep_scores(folder: Path, recipe: Mapping[str, Any], means: Means | None = None) -> None:
+    """Says whose evaluation is in ``folder``, and with ``means`` that it is finished; whole or not at all."""
+    plain = None
+    if means is not None:
+        plain = {name: value if math.isfinite(value) else None for name, value in means.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{SCORES}.{os.getpid()}"
     text = json.dumps({"recipe": _comparable(recipe), "means": plain}, indent=1)
     temporary.write_text(text + "\n", encoding="utf-8")

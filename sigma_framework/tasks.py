@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sigma_framework.adapter_facts import ADAPTER_FILE
+from sigma_framework.adapter_facts import digests_of
 from sigma_framework.errors import RunError
 from sigma_framework.learning_curve import describe_learning_curve
 from sigma_framework.run_folder import refuse_other_recipe, set_aside
-from sigma_framework.sweep import SCORES, SweepRun, keep_scores, kept_scores, run_sweep
+from sigma_framework.sweep import SweepRun, belongs_to_another, keep_scores, kept_scores, run_sweep
 
 if TYPE_CHECKING:
     from sigma_framework.framework import Framework
@@ -101,42 +101,65 @@ def _sweep(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]
     framework.write_record()
     seeds = sweep.seeds if sweep.seeds is not None else (None,)
     done: list[bool] = []
+    curves: list[str] = []
     runs = [
         SweepRun(
             variant=name,
             seed=framework.recipe.run.seed if seed is None else seed,
-            work=partial(_score_variant, framework, name, seed, done),
+            work=partial(_score_variant, framework, name, seed, done, curves),
         )
         for name in sweep.variants
         for seed in seeds
     ]
     lines = run_sweep(runs, folder, sweep.figure, _budget_line(framework))
-    lines += _learning_curves(framework) if sweep.learning_curves else []
+    lines += curves
     if all(done):
         return [*lines, f"{folder / 'results.md'} is there from an earlier run; --fresh starts anew"]
     return [*lines, f"wrote {folder / 'results.md'} and {folder / 'figure.png'}"]
 
 
-def _score_variant(framework: Framework, name: str, seed: int | None, done: list[bool]) -> Mapping[str, float]:
-    """Means of one variant: of its finished evaluation, else made now; adds to ``done`` whether there was one."""
+def _score_variant(
+    framework: Framework, name: str, seed: int | None, done: list[bool], curves: list[str]
+) -> Mapping[str, float]:
+    """Means of one variant: of its finished evaluation, else made now.
+
+    Args:
+        framework: of the sweep.
+        name: of the variant.
+        seed: of this run of it; None is the recipe's.
+        done: gets whether the evaluation was there already.
+        curves: gets how its adapters learned, where the recipe asks for it.
+    """
     adapter = None
     if framework.recipe.sweep.train:
         framework.progress.note(f"{name}, seed {framework.recipe.run.seed if seed is None else seed}")
         outcome = framework.training(name, seed).train()
         if not outcome.complete:
             raise RunError(f"sweep.variants.{name}: {outcome.notes[-1]}; then run the sweep again")
-        adapter = outcome.weights / ADAPTER_FILE
+        adapter = outcome.weights
     variant = framework.variant(name, seed, adapter)
-    recipe = variant.recipe.plain(variant.run_folder)
+    if framework.recipe.sweep.learning_curves:
+        curves += _learning_curves(name, variant)
+    recipe = {**variant.recipe.plain(variant.run_folder), "digests": digests_of(variant.recipe)}
     kept = kept_scores(variant.run_folder, recipe)
     done.append(kept is not None)
     if kept is not None:
         return kept
-    if (variant.run_folder / SCORES).exists():  # finished, but of another recipe or another adapter
+    if belongs_to_another(variant.run_folder, recipe):
         set_aside(variant.run_folder)
+    keep_scores(variant.run_folder, recipe)  # images of an interrupted evaluation are known by it
     means = {**variant.evaluate(), **_seconds(variant.run_folder / "results.csv")}
     keep_scores(variant.run_folder, recipe, means)
     return means
+
+
+def _learning_curves(name: str, variant: Framework) -> list[str]:
+    """How a variant's adapters learned, where they tell."""
+    return [
+        f"{name}: validation loss of its training, {one}"
+        for adapter in variant.recipe.adapters.values()
+        for one in describe_learning_curve(Path(adapter.path))
+    ]
 
 
 def _seconds(table: Path) -> dict[str, float]:
@@ -144,16 +167,6 @@ def _seconds(table: Path) -> dict[str, float]:
     with table.open(newline="", encoding="utf-8") as file:
         found = [float(row["seconds"]) for row in csv.DictReader(file) if row.get("seconds")]
     return {"seconds": sum(found) / len(found)} if found else {}
-
-
-def _learning_curves(framework: Framework) -> list[str]:
-    """How each variant's adapters learned, where they tell."""
-    lines = []
-    for name in framework.recipe.sweep.variants:
-        for adapter in framework.variant(name).recipe.adapters.values():
-            curve = describe_learning_curve(Path(adapter.path))
-            lines += [f"{name}: validation loss of its training, {stage}" for stage in curve]
-    return lines
 
 
 def _budget_line(framework: Framework) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sigma_framework import Framework, Result
+from sigma_framework import Example, Framework, Result
 from sigma_framework.errors import DataError, PluginError, RecipeError
 from sigma_framework.evaluation import ControlDraw, Evaluation, SceneGroup, run_evaluation
 from sigma_framework.evaluation.making import Making
@@ -357,3 +357,45 @@ def test_repeated_rows_of_the_paper_agree() -> None:
             assert row.section in ("single", "multi")
             assert set(row.values) <= set(COLUMNS), f"table {number}"
             assert ("depth_mse" in row.values) == (number < 6 and "ox" not in row.control), row
+
+
+@dataclass(frozen=True)
+class Fathomed:
+    """Toy examples whose whole depth is known: a slope from 2 metres on the left to 5 on the right."""
+
+    toys: ToySource
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.toys, name)
+
+    def __len__(self) -> int:
+        return len(self.toys)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.toys[index]
+
+    def whole_depth(self, index: int) -> np.ndarray:
+        height, width = self.toys[index].target.shape[:2]
+        return np.broadcast_to(np.linspace(2, 5, width, dtype=np.float32), (height, width))
+
+
+def test_full_prompts_and_whole_depth_reach_the_scene(tmp_path: Path) -> None:
+    """Tables 2 and 3: what is asked differs, the scenes stay."""
+    metric = Watching()
+    groups = [SceneGroup(name="toys", source=Fathomed(ToySource(length=4)), scenes=3)]
+    work, painter = work_of(metric, groups=groups, prompt="full", whole_depth=True)
+    run_evaluation(work, tmp_path, Silent())
+    scenes = [scene.scene for batch in painter.batches for scene in batch]
+    assert len(scenes) == len(metric.shown) == 3
+    assert all(scene.prompt_kind == "full" and "ball" in scene.prompt for scene in scenes)
+    for result in metric.shown:
+        structure = result.controls.spatial[:, :, 2]
+        assert structure[0, 0] == 255 and structure[0, -1] == 26
+        assert (np.diff(structure[0].astype(int)) <= 0).all()
+    assert "full prompts, whole depth" in (tmp_path / "results.md").read_text()
+
+
+def test_a_source_without_whole_depth_says_so(tmp_path: Path) -> None:
+    work, _ = work_of(Watching(), whole_depth=True)
+    with pytest.raises(DataError, match=r"evaluate\.structure: the source toys knows no depth"):
+        run_evaluation(work, tmp_path, Silent())

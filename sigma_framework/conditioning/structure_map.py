@@ -50,7 +50,7 @@ def draw_layers(
     if problems:
         raise SceneError("layout", problems)
     outer = _union([windows[index] for index in with_depth])
-    if all(layers[index].depth_kind == "metric" for index in with_depth):
+    if not each and all(layers[index].depth_kind == "metric" for index in with_depth):
         return _draw_metric(channel[outer], layers, names, windows, with_depth, outer)
     to_metric = any(is_scaled(layers[index]) for index in with_depth)
     nearest = np.full((outer[0].stop - outer[0].start, outer[1].stop - outer[1].start), -1.0)

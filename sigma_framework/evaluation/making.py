@@ -101,7 +101,7 @@ def make_generations(work: Making, folder: Path, progress: Progress) -> Manifest
         progress: counts scenes.
 
     Raises:
-        DataError: a source has too few scenes with that many subjects.
+        DataError: a source has too few scenes with that many subjects, or no whole depth that is asked for.
     """
     indices = {group.name: chosen_scenes(group, work.subjects) for group in work.groups}
     total = sum(len(chosen) for chosen in indices.values())

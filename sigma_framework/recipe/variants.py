@@ -16,7 +16,7 @@ _OF_SCORES = ("metrics", "evaluate", "adapters")
 
 
 def evaluation_of(
-    loaded: LoadedRecipe, name: str, seed: int | None = None, adapter: tuple[Path, str] | None = None
+    loaded: LoadedRecipe, name: str, seed: int | None = None, adapter: Path | None = None
 ) -> LoadedRecipe:
     """One variant as a recipe of the task ``evaluate``.
 
@@ -24,12 +24,11 @@ def evaluation_of(
         loaded: the sweep's recipe.
         name: of the variant.
         seed: in the place of ``run.seed``; None keeps it.
-        adapter: file or folder and SHA-256 of the only adapter; None keeps the recipe's adapters.
+        adapter: file or folder of the only adapter; None keeps the recipe's adapters.
     """
     keys: dict[str, Any] = {"task": "evaluate", **_seeded(seed)}
     if adapter is not None:
-        place = f"adapters.{ADAPTER}"
-        keys |= {"adapters": None, f"{place}.path": str(adapter[0].absolute()), f"{place}.sha256": adapter[1]}
+        keys |= {"adapters": None, f"adapters.{ADAPTER}.path": str(adapter.absolute())}
     return _without(load_variant(loaded, name, keys), ("sweep",))
 
 

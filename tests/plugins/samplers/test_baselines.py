@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sigma_framework import SigmaError, TextTokens, WeightsError
+from sigma_framework.recipe import evaluation_of, load_recipe
 from sigma_framework.testing import SamplerConformance, TinyBackbone, toy_request
 from sigma_samplers.blended_insertion import BlendedInsertionSampler
 from sigma_samplers.config import BlendedInsertionConfig, InsertAnythingConfig, IterativeInsertionConfig
@@ -247,3 +248,9 @@ def test_a_window_holds_its_region_and_goes_back_where_it_was(height: int, width
 def test_options_that_make_no_sense_are_refused_together() -> None:
     with pytest.raises(ValueError, match=r"side must be .*; margin must be"):
         InsertAnythingConfig(side=100, margin=0.5)
+
+
+def test_one_loop_and_iterative_insertion_take_the_same_steps() -> None:
+    loaded = load_recipe("ablations/one_loop")
+    settings = [evaluation_of(loaded, name).data["sampler"] for name in loaded.data["sweep"]["variants"]]
+    assert {one["steps"] for one in settings} == {20} and len({one.get("true_cfg", 1.0) for one in settings}) == 1

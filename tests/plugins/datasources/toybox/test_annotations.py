@@ -173,3 +173,17 @@ def test_euler_angles_invert_the_convention():
         angles = rng.uniform([-179, -89, -179], [179, 89, 179])
         rotation = rotation_of(Box3D(center=(0, 0, 1), size=(1, 1, 1), rotation=tuple(angles)))
         np.testing.assert_allclose(euler_degrees(rotation), angles, atol=1e-6)
+
+
+def test_whole_depth_holds_the_subjects_and_the_ground_behind_them() -> None:
+    source = ToyboxSource(ToyboxConfig(image_size=64, identity_size=32, count=3))
+    for index in range(3):
+        depth, example = source.whole_depth(index), source[index]
+        assert depth.shape == (64, 64) and depth.dtype == np.float32
+        shown = np.any([one.mask for one in example.subjects], axis=0)
+        for one in example.subjects:
+            assert one.depth is not None
+            assert np.array_equal(depth[one.mask], one.depth[one.mask])
+        ground = np.where(shown, np.nan, depth)
+        bottom, top = np.nanmean(ground[-8:]), np.nanmax(ground)
+        assert 0 < bottom < top  # the ground comes nearer towards the lower edge
