@@ -291,12 +291,25 @@ def test_plugin_listing(host: PluginHost) -> None:
     ][[row["name"] for row in listing["components"]].index("score")].items()
 
 
+LEFT_TO_THE_USER = {
+    "evaluate_flux": ("adapters.main.path=mine", "datasources.single.path=one", "datasources.multi.path=several"),
+}
+
+
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if not name.startswith("_")])
 def test_every_shipped_recipe_loads_and_checks(name: str) -> None:
-    loaded = load_recipe(name)
+    loaded = load_recipe(name, LEFT_TO_THE_USER.get(name, ()))
     recipe = check_recipe(loaded, PluginHost.discover(disabled_plugins(loaded)))
     assert recipe.name == Path(name).name
     assert check_recipe(load_recipe(recipe.plain()), PluginHost.discover()).plain() == recipe.plain()
+
+
+@pytest.mark.parametrize("name", LEFT_TO_THE_USER)
+def test_what_a_shipped_recipe_leaves_open_is_asked_for_by_name(name: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(load_recipe(name), PluginHost.discover())
+    asked = {str(problem).split(":")[0] for problem in caught.value.problems}
+    assert asked == {override.split("=")[0] for override in LEFT_TO_THE_USER[name]}
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("_")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +64,7 @@ def test_a_prompt_that_is_cut_is_reported(klein: Flux2KleinBackbone, caplog: pyt
     assert len(caplog.records) == 3, "no flood in training"
 
 
-def test_an_adapter_that_is_not_there_is_not_saved(klein: Flux2KleinBackbone) -> None:
+def test_an_adapter_that_is_not_there_is_not_saved(klein: Flux2KleinBackbone, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not loaded"):
-        klein.save_adapter(None, "nobody", {})  # type: ignore[arg-type]
+        klein.save_adapter(tmp_path / "adapter", "nobody", {})
+    assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
