@@ -5,7 +5,7 @@ Torch is named here for types alone and is not imported at run time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -159,12 +159,20 @@ AttentionReport = Callable[[int, "tuple[torch.Tensor, ...]"], None]
 
 @runtime_checkable
 class AttentionReader(Protocol):
-    """What a backbone may be able to do besides: tell where target tokens look. The task ``inspect`` asks for it.
+    """What a backbone may be able to do besides: tell where target tokens look.
 
-    Without it everything else works; a backbone whose attention gives no probabilities leaves the method out.
+    The task ``inspect`` and ``train.attention_loss_weight`` ask for it. Without it everything else works; a backbone
+    whose attention gives no probabilities leaves the method out.
     """
 
-    def watch_attention(self, rows: torch.Tensor, report: AttentionReport) -> AbstractContextManager[None]:
+    def watch_attention(
+        self,
+        rows: torch.Tensor,
+        report: AttentionReport,
+        *,
+        layers: Collection[int] | None = None,
+        gradients: bool = False,
+    ) -> AbstractContextManager[None]:
         """While the context is open, every call of ``velocity`` reports once per attention layer, in order.
 
         What ``velocity`` gives stays the same. The tokens of ``I^S`` come in reading order, so those of its N blocks
@@ -173,6 +181,11 @@ class AttentionReader(Protocol):
         Args:
             rows: (r,) indices of the target tokens that are asked for.
             report: receives the probabilities of these rows; they are not kept.
+            layers: the attention layers that report, counted from 0; None is all.
+            gradients: whether what is reported can be differentiated, for a loss on it.
+
+        Raises:
+            PluginError: the backbone cannot give gradients as it is set up.
         """
         ...
 

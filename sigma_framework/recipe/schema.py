@@ -201,6 +201,8 @@ class TrainBlock:
     """Adapter file or folder to start from; null starts from an adapter without effect."""
     subject_loss_weight: Weight = 0.0
     """Extra weight of the loss on the subjects' pixels; 0 is the paper's plain mean."""
+    attention_loss_weight: Weight = 0.0
+    """Weight of a loss on where regions look: all at their own identity. 0, the paper's, learns it by the result."""
     time_limit_minutes: Positive | None = None
     """Save and stop after this many minutes; null is no limit."""
     grid_scenes: Count = 4

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sigma_framework.conditioning.prompts import draw_prompt_kind, render_prompt
 from sigma_framework.errors import DataError
 from sigma_framework.generation import image_tensor, picture_of
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
+from sigma_framework.training.attention_loss import AttentionLoss
 from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.position import numpy_from_torch
 from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbImage, Role, SampleRequest, Tokens
@@ -65,6 +67,8 @@ class AdapterOptions:
     """``logit_normal`` (t = sigmoid(N(0, 1))), ``uniform`` or ``shifted``."""
     subject_loss_weight: float
     """Extra weight of the latents that show subjects; 0 is the paper's plain mean."""
+    attention_loss_weight: float = 0.0
+    """Weight of the loss on where regions look among the identities; 0, the paper's, has none."""
     rank: int
     """LoRA rank."""
     alpha: float
@@ -156,9 +160,18 @@ class AdapterObjective:
             spread = t.view(-1, 1, 1).to(clean.values.dtype)
             noisy = (1 - spread) * clean.values + spread * noise.values
         x = Tokens(values=noisy, ids=clean.ids)
-        velocity = self.backbone.velocity(x, t, text, conditions, self.options.guidance)
+        looks = self._attention_loss(made)
+        with looks.watching() if looks else nullcontext():
+            velocity = self.backbone.velocity(x, t, text, conditions, self.options.guidance)
         error = (velocity.float() - (noise.values - clean.values).float()) ** 2
-        return self._weighted(error, made)
+        loss = self._weighted(error, made)
+        return loss + self.options.attention_loss_weight * looks.value().to(loss) if looks else loss
+
+    def _attention_loss(self, made: Sequence[Conditioned]) -> AttentionLoss | None:
+        """Only where gradients are computed: the validation loss stays comparable with and without it."""
+        if self.options.attention_loss_weight == 0 or not torch.is_grad_enabled():
+            return None
+        return AttentionLoss(self.backbone, [one.regions & bool(one.spatial.any()) for one in made])
 
     def pictures(self, examples: Sequence[Example], seed: int) -> list[list[RgbImage]]:
         """Per example: identities, layout, ``I^C``, result, target."""

@@ -161,6 +161,7 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
         guidance=train.guidance if backbone.guidance_embedded else None,
         timesteps=train.timesteps,
         subject_loss_weight=train.subject_loss_weight,
+        attention_loss_weight=train.attention_loss_weight,
         rank=train.lora.rank,
         alpha=train.lora.alpha,
         targets=train.lora.targets,

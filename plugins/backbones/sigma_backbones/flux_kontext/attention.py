@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,10 @@ class AttentionWatch:
     """(r,) indices of target tokens."""
     report: Report
     """Called once per layer and call of the transformer."""
+    layers: Collection[int] | None = None
+    """Those that report; None is all."""
+    gradients: bool = False
+    """Whether what is reported can be differentiated."""
     lengths: tuple[int, ...] = ()
     """Tokens of the text, of X, and of each condition; set before each call of the transformer."""
 
@@ -41,7 +45,7 @@ class WatchedProcessor:
         image_rotary_emb: Any = None,
     ) -> Any:
         """As diffusers calls it."""
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.watch.gradients and torch.is_grad_enabled()):
             query, key = _queries_and_keys(attn, hidden_states, encoder_hidden_states, image_rotary_emb)
             self.watch.report(self.layer, _probabilities(query, key, self.watch))
         return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)
@@ -49,12 +53,13 @@ class WatchedProcessor:
 
 @contextmanager
 def watched(transformer: Any, watch: AttentionWatch) -> Iterator[None]:
-    """Puts the watch on every attention layer, double-stream blocks first, and takes it off again."""
+    """Puts the watch on the attention layers, double-stream blocks first, and takes it off again."""
     layers = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
     inner = [block.attn.processor for block in layers]
     try:
         for number, (block, processor) in enumerate(zip(layers, inner, strict=True)):
-            block.attn.processor = WatchedProcessor(processor, number, watch)
+            if watch.layers is None or number in watch.layers:
+                block.attn.processor = WatchedProcessor(processor, number, watch)
         yield
     finally:
         for block, processor in zip(layers, inner, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
-from sigma_framework import TextTokens, Tokens, WeightsError
+from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -208,9 +208,20 @@ class FluxKontextBackbone:
         return velocity[:, : x.length].float()
 
     @contextmanager
-    def watch_attention(self, rows: Tensor, report: Report) -> Iterator[None]:
-        """Probabilities of all layers, double-stream blocks first; the images stay the same."""
-        self._watch = AttentionWatch(rows=rows, report=report)
+    def watch_attention(
+        self, rows: Tensor, report: Report, *, layers: Collection[int] | None = None, gradients: bool = False
+    ) -> Iterator[None]:
+        """Probabilities of all layers or some, double-stream blocks first; the images stay the same.
+
+        Raises:
+            PluginError: gradients of a pass whose blocks are computed twice.
+        """
+        if gradients and self.checkpointing is not None:
+            raise PluginError(
+                "backbone.gradient_checkpointing: blocks that are computed twice cannot give gradients of what they "
+                "look at; switch it off, or train.attention_loss_weight to 0"
+            )
+        self._watch = AttentionWatch(rows=rows, report=report, layers=layers, gradients=gradients)
         try:
             with watched(self.transformer, self._watch):
                 yield
