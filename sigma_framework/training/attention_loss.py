@@ -62,7 +62,8 @@ class AttentionLoss:
         if layer < BLIND_LAYERS:
             return
         inside = self.inside.to(chances[IDENTITY].device)
-        blocks = chances[IDENTITY].mean(dim=1).unflatten(-1, (inside.shape[1], -1)).sum(dim=-1)  # (b, rows, N)
+        looks = chances[IDENTITY].mean(dim=1)
+        blocks = looks.reshape(*looks.shape[:2], inside.shape[1], -1).sum(dim=-1)  # (b, rows, N)
         shares = blocks / blocks.sum(dim=-1, keepdim=True).clamp_min(_SMALLEST)
         losses = -shares.clamp_min(_SMALLEST).log().transpose(1, 2) * inside
         self._sums.append(losses.sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp_min(1.0))
