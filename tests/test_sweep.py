@@ -26,7 +26,7 @@ WITHOUT = ("routing_accuracy", "confusion", "missing_subjects", "identity_simila
 QUICK = [
     "sampler.steps=1", "evaluate.scenes=1", "evaluate.subjects=2", "evaluate.batch_size=1", "train.batch_size=2",
     "train.lora.rank=2", "train.lora.alpha=2", "train.validation_scenes=1", "train.grid_scenes=1",
-    "train.precision=fp32", "sweep.seeds=[0]", "sweep.budget=0.02", *(f"metrics.{name}=null" for name in WITHOUT),
+    "train.precision=fp32", "sweep.seeds=[0]", "sweep.budget=0.005", *(f"metrics.{name}=null" for name in WITHOUT),
 ]  # fmt: skip
 
 
