@@ -38,7 +38,7 @@ from sigma_framework.dataset_build import record_of
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
 from sigma_framework.recipe import check_recipe, load_recipe
-from sigma_framework.recipe.schema import OptimizerBlock, TrainBlock
+from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
 from sigma_framework.shards import Encoding, encode_record, write_manifest, write_shard
 from sigma_framework.testing import ToySource, toy_example
 from sigma_framework.training.adapter_objective import AdapterObjective

@@ -19,6 +19,7 @@ from sigma_framework.recipe.load import LoadedRecipe
 from sigma_framework.recipe.origins import KeyPath
 from sigma_framework.recipe.paths import is_bare_word
 from sigma_framework.recipe.plain_form import plain_form
+from sigma_framework.recipe.ranges import Weight
 from sigma_framework.recipe.records import ComponentBlock, DataSourceBlock, ObjectiveBlock, Recipe, SamplerBlock
 from sigma_framework.recipe.schema import (
     BLOCKS,
@@ -29,9 +30,8 @@ from sigma_framework.recipe.schema import (
     AdapterBlock,
     SamplerSettings,
     TopLevel,
-    TrainBlock,
-    Weight,
 )
+from sigma_framework.recipe.training_schema import TrainBlock
 from sigma_framework.recipe.variants import evaluation_of, training_of
 from sigma_framework.specs import BackboneSpec, Kind, MetricSpec
 

@@ -21,11 +21,10 @@ from sigma_framework.recipe.schema import (
     PluginsBlock,
     RunBlock,
     SamplerSettings,
-    StageBlock,
     SweepBlock,
     Task,
-    TrainBlock,
 )
+from sigma_framework.recipe.training_schema import StageBlock, TrainBlock
 from sigma_framework.specs import ObjectiveSpec
 
 

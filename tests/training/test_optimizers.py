@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from sigma_framework.recipe.schema import OptimizerBlock
+from sigma_framework.recipe.training_schema import OptimizerBlock
 from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
 
 LEARNING_RATES = {"prodigy": 1.0, "adamw": 1e-2, "muon": 1e-2}

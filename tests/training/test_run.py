@@ -19,7 +19,7 @@ from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
 from sigma_framework.recipe import check_recipe, load_recipe
 from sigma_framework.recipe.build import build_datasources
-from sigma_framework.recipe.schema import OptimizerBlock, TrainBlock
+from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import find_newest

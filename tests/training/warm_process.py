@@ -23,7 +23,7 @@ import torch
 from sigma_framework import Example, SigmaError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
-from sigma_framework.recipe.schema import OptimizerBlock, TrainBlock
+from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.curriculum import StagePlan, plan_batches
