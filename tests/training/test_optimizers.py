@@ -87,7 +87,8 @@ def test_muon_moves_every_direction_of_a_matrix_alike(shape: tuple[int, ...]) ->
     (weight,), optimizer = (muon := muon_on(shape))[0].values(), muon[1]
     before = weight.detach().clone()
     flat = (shape[0], weight.numel() // shape[0])
-    gradient = torch.outer(torch.ones(flat[0]), torch.ones(flat[1])) + 1e-2 * torch.randn(flat)
+    noise = torch.randn(flat, generator=torch.Generator().manual_seed(1))
+    gradient = torch.outer(torch.ones(flat[0]), torch.ones(flat[1])) + 5e-2 * noise
     weight.grad = gradient.view(shape)
     optimizer.step()
     values = torch.linalg.svdvals((before - weight.detach()).flatten(1))
