@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -21,6 +20,7 @@ import pluggy
 from sigma_framework import hookspecs
 from sigma_framework.errors import PluginError, Problem, SigmaError, listed, nearest_name
 from sigma_framework.hookspecs import ENTRY_POINT_GROUP, HOOK_OF_KIND, PLUGIN_API, PROJECT
+from sigma_framework.provenance import BrokenPlugin, Component, Provider, normalised
 from sigma_framework.specs import KINDS, SPEC_OF_KIND, ComponentSpec, Kind
 
 logger = logging.getLogger(__name__)
@@ -30,66 +30,6 @@ STRICT_VARIABLE = "SIGMA_STRICT_PLUGINS"
 
 _LONGEST_REASON = 300
 """Characters of a plugin's own error message that are kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """Where a component came from."""
-
-    distribution: str
-    """Normalised distribution name, e.g. ``sigma-framework``."""
-    version: str
-    """The distribution's version."""
-    entry_point: str
-    """Name of the entry point in its group."""
-    module: str
-    """What the entry point loads."""
-
-    @property
-    def key(self) -> str:
-        """``dist:entry-point``, the name that the plugin is registered under."""
-        return f"{self.distribution}:{self.entry_point}"
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version} ({self.entry_point} = {self.module})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
-    """One registered component and its origin."""
-
-    spec: ComponentSpec
-    """The plugin's record."""
-    provider: Provider
-    """Whose it is."""
-
-    @property
-    def kind(self) -> Kind:
-        """One of ``KINDS``."""
-        return self.spec.kind
-
-    @property
-    def name(self) -> str:
-        """What a recipe writes as ``type:``."""
-        return self.spec.name
-
-    @property
-    def qualified(self) -> str:
-        """``dist:name``, unambiguous also where two plugins claim the name."""
-        return f"{self.provider.distribution}:{self.name}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokenPlugin:
-    """An entry point that was found and could not be used."""
-
-    provider: Provider
-    """Whose it is."""
-    reason: str
-    """One line: what went wrong."""
-
-    def __str__(self) -> str:
-        return f"{self.provider}: {self.reason}"
 
 
 class PluginHost:
@@ -281,11 +221,6 @@ def build_with(load: Callable[[], Callable[..., Any]], component: Component, *ar
     except Exception as error:
         error.add_note(f"while building {place}")
         raise
-
-
-def normalised(name: str) -> str:
-    """A distribution name as packaging compares it: lower case, runs of ``-_.`` as one hyphen."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 class _Fault(Exception):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sigma_framework.plugin_host import Component, PluginHost
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.provenance import Component
 from sigma_framework.recipe.plain_form import plain_value
 from sigma_framework.recipe.records import ComponentBlock, DataSourceBlock, Recipe
 from sigma_framework.scene.records import DEFAULT_SIZE

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sigma_framework.plugin_host import Component
+from sigma_framework.provenance import Component
 from sigma_framework.recipe.origins import KeyPath, Origin
 from sigma_framework.recipe.schema import (
     AdapterBlock,

@@ -11,7 +11,8 @@ from importlib.metadata import entry_points
 from typing import ClassVar, get_type_hints
 
 from sigma_framework.hookspecs import ENTRY_POINT_GROUP, PLUGIN_API
-from sigma_framework.plugin_host import Component, PluginHost
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.provenance import Component
 from sigma_framework.specs import BackboneSpec, ControlSpec, MetricSpec
 from sigma_framework.testing.component import require
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sigma_framework.plugin_host import Component, PluginHost
+from sigma_framework.plugin_host import PluginHost
+from sigma_framework.provenance import Component
 
 PAGES = Path(__file__).parents[2] / "docs" / "components"
 COMPONENTS = [one for one in PluginHost.discover().components() if one.provider.distribution == "sigma-framework"]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from sigma_framework.dataclass_schema import describe
-from sigma_framework.recipe import schema
+from sigma_framework.recipe import schema, training_schema
 from sigma_framework.recipe.check import KNOWN_KEYS
 from sigma_framework.recipe.plain_form import plain_value
 from sigma_framework.recipe.schema import BLOCKS, COMPONENT_MAPS, COMPONENTS, RECORD_MAPS, SamplerSettings, TopLevel
@@ -25,7 +25,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 def field_strings() -> dict[str, dict[str, str]]:
     """The string under each field, by class and field."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(schema)).body:
+    for node in [*ast.parse(inspect.getsource(schema)).body, *ast.parse(inspect.getsource(training_schema)).body]:
         if isinstance(node, ast.ClassDef):
             texts = found.setdefault(node.name, {})
             for field, text in zip(node.body, node.body[1:], strict=False):
