@@ -84,7 +84,10 @@ def check_digest(name: str, path: Path, sha256: str | None) -> None:
         return
     file = path / ADAPTER_FILE if path.is_dir() else path
     if not file.is_file():
-        raise WeightsError(f"adapters.{name}.sha256: found no file {file} to compare; name a file or a folder with one")
+        raise WeightsError(
+            f"adapters.{name}.sha256: found no file to compare at {path}, expected an adapter's file or folder in "
+            f"adapters.{name}.path; what a backbone ships under a name of its own has no digest: remove the key"
+        )
     digest = digest_of(file)
     if digest != sha256.lower():
         raise WeightsError(

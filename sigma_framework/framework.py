@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigma_framework.adapter_facts import check_digest, check_facts
 from sigma_framework.conditioning.scene_layers import encode_subjects
-from sigma_framework.errors import PluginError, SceneError
+from sigma_framework.errors import SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.recipe import (
@@ -30,13 +30,13 @@ from sigma_framework.recipe.build import (
 from sigma_framework.recipe.explain import explain
 from sigma_framework.recipe.recall import load_recalled
 from sigma_framework.scene import ResolvedScene, Scene, Subject
-from sigma_framework.specs import BackboneSpec, SamplerSpec
+from sigma_framework.specs import BackboneSpec
 
 if TYPE_CHECKING:
     from sigma_framework.generation import ImageMaker, StepCallback
     from sigma_framework.protocols import Backbone, ControlEncoder, DataSource
     from sigma_framework.training.training_run import TrainingOutcome
-    from sigma_framework.types import OnStep, Result
+    from sigma_framework.types import Result
 
 SceneLike = Scene | str | os.PathLike[str] | Mapping[str, Any]
 
@@ -186,7 +186,7 @@ class Framework:
         work = plan_evaluation(
             self.recipe,
             self.host,
-            lambda controls: self._maker(self._sampler_spec(inserting=False), controls),
+            self.image_maker,
             self._annotated if self.recipe.annotators else None,
         )
         self.write_record()
@@ -207,7 +207,7 @@ class Framework:
             self.host,
             scene,
             self._resolved,
-            lambda controls: self._maker(self._sampler_spec(inserting=False), controls),
+            self.image_maker,
         )
         self.write_record()
         return run_inspection(work, self.run_folder, self.progress)
@@ -271,51 +271,22 @@ class Framework:
         kinds = {subject.control for subject in resolved.subjects}
         controls = {kind: build_control(self.recipe, self.host, kind) for kind in sorted(kinds)}
         encode_subjects(resolved, controls)  # a control that makes no sense is told before weights are loaded
-        maker = self._maker(self._sampler_spec(inserting), controls)
+        maker = self.image_maker(controls, inserting)
         first = self.recipe.run.seed if seed is None else seed
         count = self.recipe.images if images is None else images
         seeds = [first + number for number in range(count)]
-        result = maker.make(resolved, seeds, self._on_step(callback), self.progress)
+        on_step = None if callback is None else partial(callback, self)
+        result = maker.make(resolved, seeds, on_step, self.progress)
         if not save:
             return result
         self.write_record()
         return write_result(result, self.run_folder, self.recipe.portable(), self._versions)
 
-    def _maker(self, spec: SamplerSpec, controls: Mapping[str, ControlEncoder]) -> ImageMaker:
-        from sigma_framework.generation import ImageMaker
+    def image_maker(self, controls: Mapping[str, ControlEncoder], inserting: bool = False) -> ImageMaker:
+        """The backbone, the sampler and the recipe's numbers, put together for these control encoders."""
+        from sigma_framework.generation_plan import plan_generation
 
-        recipe, block = self.recipe, self.recipe.require_sampler()
-        own = block.component.spec is spec
-        component = block.component if own else self.host.resolve("sampler", spec.name)
-        return ImageMaker(
-            backbone=self.backbone,
-            sampler=self.host.make(component, block.config if own else spec.config()),
-            needs=spec.needs,
-            controls=controls,
-            identity_size=recipe.conditioning.identity_size,
-            identity_padding=recipe.conditioning.identity_padding,
-            steps=block.steps,
-            guidance=block.guidance if self.backbone.guidance_embedded else None,
-            true_cfg=block.true_cfg,
-            negative_prompt=block.negative_prompt,
-            composition=recipe.conditioning.composition,
-            facts={"sampler": spec.name, "adapters": {n: a.weight for n, a in recipe.adapters.items()}},
-        )
-
-    def _sampler_spec(self, inserting: bool) -> SamplerSpec:
-        """The recipe's sampler; for insertion with a recipe made for generation, one that keeps a background.
-
-        Raises:
-            PluginError: no registered sampler keeps a background.
-        """
-        spec = self.recipe.require_sampler().component.spec
-        assert isinstance(spec, SamplerSpec)
-        if not inserting or "background" in spec.needs:
-            return spec
-        for other in self.host.specs("sampler").values():
-            if isinstance(other, SamplerSpec) and "background" in other.needs:
-                return other
-        raise PluginError("no registered sampler keeps a background; write `sampler: {type: ...}` of one that does")
+        return plan_generation(self.recipe, self.host, self.backbone, controls, inserting)
 
     def _annotated(self) -> DataSource:
         """What the recipe's annotators make of the source of an evaluation, as shards below the run folder."""
@@ -336,11 +307,6 @@ class Framework:
         from sigma_framework.training.validation import validation_losses
 
         return validation_losses(self.recipe, self.host, self.progress)
-
-    def _on_step(self, callback: StepCallback | None) -> OnStep | None:
-        if callback is None:
-            return None
-        return lambda step, t, tensors: callback(self, step, t, tensors)
 
     def _scene_of(self, scene: SceneLike | None, parts: Mapping[str, Any]) -> Scene:
         """The scene that was given, whole or by its parts, or the recipe's."""

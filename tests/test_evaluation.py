@@ -187,9 +187,7 @@ def test_a_batch_makes_what_single_scenes_make() -> None:
     from sigma_framework.testing import toy_scene
 
     scenes = [framework._resolved(toy_scene(2, size=(96, 96))) for _ in range(2)]
-    maker = framework._maker(
-        framework._sampler_spec(inserting=False), {"box2d": build_control(framework.recipe, framework.host, "box2d")}
-    )
+    maker = framework.image_maker({"box2d": build_control(framework.recipe, framework.host, "box2d")})
     together = maker.make_each(scenes, [3, 4])
     alone = maker.make(scenes[1], [4], None)
     assert together[1].seeds == (4,)

@@ -40,7 +40,7 @@ class AdapterBlock:
     weight: float = 1.0
     """Strength; 1.0 as trained, 0.0 off."""
     sha256: str | None = None
-    """SHA-256 of the file, where its author publishes one; another file is refused."""
+    """SHA-256 of the file, where its author publishes one; another file is refused, and so is a backbone's own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
