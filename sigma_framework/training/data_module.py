@@ -10,6 +10,7 @@ from torch.utils.data import Sampler as IndexSampler
 
 from sigma_framework.protocols import DataSource
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
+from sigma_framework.training.signals import leave_to_parent
 from sigma_framework.types import Example
 
 
@@ -74,6 +75,7 @@ class SigmaDataModule(pl.LightningDataModule):
             collate_fn=_as_list,
             persistent_workers=False,
             prefetch_factor=4 if self.workers else None,
+            worker_init_fn=leave_to_parent,
         )
 
     def fixed(self, keys: Sequence[ExampleKey]) -> list[tuple[ExampleKey, Example]]:

@@ -26,6 +26,21 @@ def listen(stop: Callable[[int], None]) -> Callable[[], None]:
     return restore
 
 
+def leave_to_parent(_worker: int) -> None:
+    """In a process that loads data: the parent hears the signals and ends its workers itself.
+
+    Ctrl-C and a scheduler's signals reach the whole process group. A worker that died of them would be an error
+    in the parent, which still needs its data to finish the step. The second SIGTERM is the parent's own.
+    """
+
+    def first_term(number: int, _: object) -> None:
+        signal.signal(number, lambda *_: os._exit(0))
+
+    for number in LISTENED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, first_term)
+
+
 def requeue(environment: Mapping[str, str] = os.environ) -> str:
     """Asks SLURM to start this job again after its warning signal; says what came of it, empty outside of SLURM."""
     job = environment.get("SLURM_JOB_ID", "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -237,6 +239,19 @@ def _in_the_loss(run: TrainingRun, when: Callable[[int], bool], send: Callable[[
     run.objective.loss = loss  # type: ignore[method-assign]
 
 
+def to_the_whole_group(run: TrainingRun, _: pytest.MonkeyPatch, number: int) -> None:
+    """As Ctrl-C and schedulers send it: to the processes that load data too."""
+
+    def send() -> None:
+        workers = [str(worker.pid) for worker in multiprocessing.active_children()]
+        assert workers
+        subprocess.run(["kill", f"-{number}", *workers], check=True)  # not from the parent, which workers obey
+        time.sleep(0.2)  # a worker that dies of it has died before the parent looks
+        os.kill(os.getpid(), number)
+
+    _in_the_loss(run, lambda calls: torch.is_grad_enabled() and calls == 7, send)
+
+
 def during_a_save(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     plain, send = os.fsync, once(number)
 
@@ -272,14 +287,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("place", "number"),
-    [*((place, signal.SIGTERM) for place in PLACES), (during_a_step, signal.SIGINT), (during_a_step, signal.SIGUSR1)],
-)
+SENT = [
+    *((place, signal.SIGTERM) for place in PLACES),
+    *((during_a_step, number) for number in (signal.SIGINT, signal.SIGUSR1)),
+    *((to_the_whole_group, number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)),
+]
+
+
+@pytest.mark.parametrize(("place", "number"), SENT)
 def test_a_signal_anywhere_saves_and_says_how_to_go_on(
     tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, place: Any, number: int
 ) -> None:
-    train = {**ADAMW, "checkpoint_every": 3}
+    train = {**ADAMW, "checkpoint_every": 3, "num_workers": 1 if place is to_the_whole_group else 0}
     run = training(tmp_path, train)
     began = time.monotonic()
     with monkeypatch.context() as patch:
