@@ -24,6 +24,7 @@ from sigma_framework.conditioning.layout_picture import draw_layout
 from sigma_framework.conditioning.prompts import render_prompt
 from sigma_framework.conditioning.scene_layers import compose_scene, identity_blocks
 from sigma_framework.errors import SceneError, WeightsError
+from sigma_framework.exhaustion import LESS_TO_GENERATE, told_when_exhausted
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
 from sigma_framework.run_folder import next_number
@@ -89,11 +90,7 @@ class ImageMaker:
         show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * passes * len(parts))
         made = torch.cat(
             [
-                self.sampler.sample(
-                    self.backbone,
-                    self._request([resolved] * len(part), [controls] * len(part), region, part),
-                    _reporting(on_step, show),
-                )
+                self._sample([resolved] * len(part), [controls] * len(part), region, part, _reporting(on_step, show))
                 for part in parts
             ]
         )
@@ -135,8 +132,7 @@ class ImageMaker:
             return [self.make(scene, [seed], None) for scene, seed in zip(scenes, seeds, strict=True)]
         conditioned = [self.condition(scene) for scene in scenes]
         began = time.perf_counter()
-        request = self._request(scenes, [controls for controls, _ in conditioned], None, seeds)
-        made = self.sampler.sample(self.backbone, request, None)
+        made = self._sample(scenes, [controls for controls, _ in conditioned], None, seeds, None)
         seconds = (time.perf_counter() - began) / len(scenes)
         _require_finite(made)
         return [
@@ -157,6 +153,18 @@ class ImageMaker:
     def condition(self, resolved: ResolvedScene) -> tuple[ControlImages, ComposedControl]:
         """``condition_scene`` with what this recipe says."""
         return condition_scene(resolved, self.controls, self.identity_size, self.identity_padding, self.composition)
+
+    def _sample(
+        self,
+        scenes: Sequence[ResolvedScene],
+        controls: Sequence[ControlImages],
+        region: FloatMap | None,
+        seeds: Sequence[int],
+        on_step: OnStep | None,
+    ) -> torch.Tensor:
+        """One batch; raises ``RunError`` when memory runs out."""
+        with told_when_exhausted(f"{len(seeds)} images at once" if len(seeds) > 1 else "one image", LESS_TO_GENERATE):
+            return self.sampler.sample(self.backbone, self._request(scenes, controls, region, seeds), on_step)
 
     @property
     def _facts(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from sigma_framework.errors import RunError
+from sigma_framework.exhaustion import LESS_TO_TRAIN, told_when_exhausted
 from sigma_framework.learning_curve import write_learning_curve
 from sigma_framework.progress import Progress
 from sigma_framework.training.average import RunningAverage
@@ -39,7 +40,7 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
 
     Raises:
         RunInterrupted: a signal came; the state is saved and the message says how to go on.
-        RunError: too many steps without a finite loss, or no room for two checkpoints.
+        RunError: too many steps without a finite loss, no room for two checkpoints, or memory ran out.
     """
     options = run.options
     if options.threads:
@@ -71,7 +72,7 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
     watcher = Watcher(run, data, progress)
     average = _average(module, options.ema_decay, state)
     if module.run_step < run.plan.total_steps:
-        with _quiet_lightning():
+        with _quiet_lightning(), told_when_exhausted("training", LESS_TO_TRAIN):
             _trainer(run, [*([average] if average else []), watcher]).fit(module, datamodule=data)
     watcher.raise_if_stopped()
     if watcher.out_of_time:

@@ -313,6 +313,23 @@ def test_a_signal_anywhere_saves_and_says_how_to_go_on(
     assert reader.losses(undisturbed) == reader.losses(tmp_path)
 
 
+def test_a_killed_data_worker_is_told_and_the_run_goes_on(tmp_path: Path, reader: Any, undisturbed: Path) -> None:
+    train = {**ADAMW, "checkpoint_every": 3, "num_workers": 1}
+    run = training(tmp_path, train)
+
+    def kill() -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        time.sleep(0.2)
+
+    _in_the_loss(run, lambda calls: torch.is_grad_enabled() and calls == 7, kill)
+    with pytest.raises(RunError, match=r"a process that loads data was killed: .*lower train.num_workers"):
+        run_training(run, Silent())
+    assert reader.step(tmp_path) == 3
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+
+
 def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
     asked = tmp_path / "asked"
     (tmp_path / "bin").mkdir()
