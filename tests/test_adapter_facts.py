@@ -69,6 +69,17 @@ def test_training_that_starts_from_an_adapter_is_compared_too(size: int, agrees:
     assert not (tmp_path / "run" / "resolved.yaml").exists(), "the mended recipe may start in the same folder"
 
 
+def test_training_may_turn_an_adapter_to_another_routing() -> None:
+    """By the shipped one's name, as ablations do."""
+    keys = ["train.init_from=pocket", "conditioning.routing=one_order"]
+    framework = Framework.load(ROOT / "recipes" / "curriculum.yaml", keys)
+    with pytest.raises(WeightsError, match=r"write conditioning\.routing=both_orders"):
+        objective_of(framework.recipe, framework.host)
+    framework = Framework.load(ROOT / "recipes" / "curriculum.yaml", [*keys, "train.init_facts=any"])
+    weights = objective_of(framework.recipe, framework.host).trainable_parameters()
+    assert any(bool(weight.any()) for name, weight in weights.items() if "lora_B" in name), "a fresh one would be zero"
+
+
 def test_a_published_digest_is_compared(tmp_path: Path) -> None:
     file = tmp_path / "adapter.safetensors"
     file.write_bytes(b"weights")

@@ -121,9 +121,9 @@ def test_a_variant_is_trained_scored_and_then_left_alone(tmp_path: Path, monkeyp
         scored = yaml.safe_load((part / "evaluate" / "resolved.yaml").read_text())
         assert trained["conditioning"]["routing"] == scored["conditioning"]["routing"] == routing
         assert list(scored["adapters"]) == ["main"] and scored["adapters"]["main"]["path"] == "../train/adapter"
-        assert trained["stages"]["s1"]["steps"] == 1
+        assert trained["stages"]["s2"]["steps"] == 1
     assert (
-        "all_intensities_equal 3 steps of 2 examples in 3 stage(s); proposed 3 steps"
+        "all_intensities_equal 2 steps of 2 examples in 2 stage(s); proposed 2 steps"
         in (folder / "results.md").read_text()
     )
     with (folder / "results.csv").open() as file:

@@ -34,7 +34,8 @@ def place_paths(schema: type, data: Mapping[str, Any], path: KeyPath, origin_of:
     """Makes the paths of one block absolute.
 
     A text is a path where the schema says ``Path``, and where it starts with ``./`` or ``../`` in a field that takes
-    text (e.g. weights that are either a folder or a name in a model collection).
+    text (e.g. weights that are either a folder or a name in a model collection). Where it says ``Path | str``, a bare
+    word is a name.
     """
     search = _Search(origin_of)
     hints = get_type_hints(schema, include_extras=True)
@@ -64,6 +65,8 @@ class _Search:
 
     def _text(self, hint: Any, text: str, path: KeyPath) -> str:
         if _takes_path(hint):
+            if str in _choices(hint) and is_bare_word(text):
+                return text
             if _NOT_LOCAL.fullmatch(text) or text.startswith("~") or "\0" in text:
                 remedy = "give a local file or folder; nothing is fetched and nothing is expanded"
                 self.problems.append(Problem(dotted(path), f'found "{text[:60]}", expected a local path', remedy))

@@ -121,8 +121,10 @@ class TrainBlock:
     """Examples of a validation loss."""
     validation_batch_size: Count = 16
     """Examples at once in validation."""
-    init_from: Path | None = None
-    """Adapter file or folder to start from; null starts from an adapter without effect."""
+    init_from: Path | str | None = None
+    """Adapter to start from: file, folder, or a bare word that the backbone knows; null: one without effect."""
+    init_facts: Literal["same", "any"] = "same"
+    """any: ``init_from`` may have been trained with another routing or structure; it learns this recipe's."""
     subject_loss_weight: Weight = 0.0
     """Extra weight of the loss on the subjects' pixels; 0 is the paper's plain mean."""
     attention_loss_weight: Weight = 0.0

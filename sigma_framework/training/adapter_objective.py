@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -105,7 +106,8 @@ class AdapterObjective:
         sampler: makes the sample pictures.
         options: see ``AdapterOptions``.
         seed: initial weights of the adapter.
-        init_from: adapter file to start from instead of a fresh one; its facts must agree with ``metadata``.
+        init_from: adapter file to start from instead of a fresh one.
+        init_facts: ``same``: its facts must agree with ``metadata``; ``any``: it learns other ones now.
         metadata: what is written into the adapter's file.
         cache: encoded targets, identities and prompts on the disk; ``I^C`` is drawn anew each time and never cached.
     """
@@ -120,6 +122,7 @@ class AdapterObjective:
         *,
         seed: int,
         init_from: Path | None = None,
+        init_facts: Literal["same", "any"] = "same",
         metadata: Mapping[str, str] | None = None,
         cache: EncodingCache | None = None,
     ) -> None:
@@ -132,7 +135,8 @@ class AdapterObjective:
         self.picture_titles = ("identities", "layout", "I^C", "result", "target")
         if init_from is not None:
             found = backbone.load_adapter(init_from, ADAPTER, 1.0, trainable=True)
-            compare_facts(f"adapter {init_from} (train.init_from)", found, self.metadata)
+            if init_facts == "same":
+                compare_facts(f"adapter {init_from} (train.init_from)", found, self.metadata)
         else:
             backbone.add_adapter(ADAPTER, options.rank, options.alpha, options.targets, seed)
 

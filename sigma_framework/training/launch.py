@@ -177,7 +177,8 @@ def objective_of(recipe: Recipe, host: PluginHost) -> Objective:
         build_sampler(recipe, host),
         options,
         seed=recipe.run.seed,
-        init_from=train.init_from,
+        init_from=None if train.init_from is None else Path(train.init_from),
+        init_facts=train.init_facts,
         metadata=adapter_facts(recipe),
         cache=cache,
     )
