@@ -18,12 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from sigma_framework.generation import image_tensor
-from sigma_framework.protocols import Backbone
+from sigma_framework.protocols import Backbone, SelfPlacing
 from sigma_framework.types import RgbImage, Role, TextTokens, Tokens
 
 _DIGEST = 32
 """Bytes before an entry's tensors: their SHA-256."""
 _PROBE_SIDE = 64
+REST_AFTER = 200
+"""Prompts found one after another before text encoders rest: moving them takes about as long as encoding so many."""
 
 Entry = Mapping[str, torch.Tensor]
 
@@ -45,6 +47,9 @@ class EncodingCache:
         self.folder, self.backbone, self.limit_bytes = folder, backbone, limit_bytes
         self.encoded = 0
         """How many entries this process had to make."""
+        self.rests_encoders = False
+        """Whether text encoders leave the device while all prompts are found."""
+        self._found_in_a_row = REST_AFTER
         self._encoder: str | None = None
         self._bytes: int | None = None
 
@@ -59,7 +64,11 @@ class EncodingCache:
 
     def prompts(self, texts: Sequence[str]) -> TextTokens:
         """``encode_prompt``."""
+        before = self.encoded
         entries = [self._entry(_key("text", (), one.encode()), _text(self.backbone, one)) for one in texts]
+        self._found_in_a_row = self._found_in_a_row + len(texts) if self.encoded == before else 0
+        if self.rests_encoders and self._found_in_a_row >= REST_AFTER and isinstance(self.backbone, SelfPlacing):
+            self.backbone.rest_text_encoders()
         device = self.backbone.device
         pooled = torch.cat([entry["pooled"] for entry in entries]).to(device) if "pooled" in entries[0] else None
         values = torch.cat([entry["values"] for entry in entries])

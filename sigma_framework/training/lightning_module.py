@@ -69,7 +69,8 @@ class SigmaModule(pl.LightningModule):
         self._optimizer_state = optimizer_state
         self._parameters_by_name = dict(objective.trainable_parameters())
         modules = list(objective.modules())
-        self.parts = torch.nn.ModuleList(modules)
+        self._places_itself = not sharded and bool(getattr(objective, "places_itself", False))
+        self.parts = torch.nn.ModuleList(self._moved_by_lightning(modules))
         self.buffers_of_trained = TrainedBuffers(modules, self._parameters_by_name)
         self._parts_of_step: list[tuple[Batch, torch.Tensor]] = []
 
@@ -77,6 +78,13 @@ class SigmaModule(pl.LightningModule):
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What the optimizer changes, by stable name."""
         return self._parameters_by_name
+
+    def _moved_by_lightning(self, modules: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
+        """All, or only those with trained weights: Lightning would bring to the device what is kept off it."""
+        if not self._places_itself:
+            return list(modules)
+        known = {id(parameter) for parameter in self._parameters_by_name.values()}
+        return [one for one in modules if any(id(parameter) in known for parameter in one.parameters())]
 
     def configure_model(self) -> None:
         """Spreads the frozen weights over the processes, when they are to share them."""
@@ -97,6 +105,8 @@ class SigmaModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Meets the other processes; goes on with the optimizer's state of the run that is resumed."""
         self.ranks = Ranks()
+        if self._places_itself:
+            self.objective.place(self.trainer.strategy.root_device)  # type: ignore[attr-defined]  # it says that it can
         if len(starts := set(self.ranks.join([str(self.run_step)]))) > 1:
             raise RunError(
                 f"the processes found checkpoints of different steps ({', '.join(sorted(starts))}); "

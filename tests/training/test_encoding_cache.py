@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from sigma_framework import TextTokens
 from sigma_framework.testing import TinyBackbone, toy_example
 from sigma_framework.testing.tiny_backbone import TinyConfig
-from sigma_framework.training.encoding_cache import EncodingCache
+from sigma_framework.training.encoding_cache import REST_AFTER, EncodingCache
 
 EXAMPLES = [toy_example(2, size_hw=(32, 32), seed=seed) for seed in range(3)]
 PICTURES = [example.target for example in EXAMPLES]
@@ -71,3 +73,39 @@ def test_a_full_cache_grows_no_more_and_still_answers(tmp_path: Path) -> None:
 def test_a_folder_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     assert made(tmp_path / "file").images(PICTURES, "target").values.shape[0] == 3
+
+
+class Placing(TinyBackbone):
+    """Writes down when its text encoders are to rest and when they work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def to(self, device: torch.device | str) -> None:
+        self.told.append(f"to {device}")
+
+    def rest_text_encoders(self) -> None:
+        if self.told[-1:] != ["rest"]:
+            self.told.append("rest")
+
+    def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
+        self.told.append("encode")
+        return super().encode_prompt(prompts)
+
+
+def test_text_encoders_rest_while_all_prompts_are_found(tmp_path: Path) -> None:
+    made(tmp_path).prompts(["a ball", "a cone"])
+    backbone = Placing()
+    cache = made(tmp_path, backbone=backbone)
+    cache.prompts(["a ball"])
+    assert backbone.told == ["encode"], "the probe; nobody said that they may rest"
+    cache.rests_encoders = True
+    cache.prompts(["a ball"])
+    assert backbone.told == ["encode", "rest"], "a cache that has the first prompt may well have all"
+    cache.prompts(["a ball", "a cube"])
+    for _ in range(REST_AFTER - 1):
+        cache.prompts(["a ball"])
+    assert backbone.told == ["encode", "rest", "encode"], "one was missing, others may be too"
+    cache.prompts(["a cone"])
+    assert backbone.told == ["encode", "rest", "encode", "rest"]

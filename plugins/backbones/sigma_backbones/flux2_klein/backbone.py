@@ -52,6 +52,7 @@ class Flux2KleinBackbone:
         self.config = config
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
+        self._text_rests = False
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         if config.gradient_checkpointing:
             parts.transformer.enable_gradient_checkpointing()
@@ -75,7 +76,16 @@ class Flux2KleinBackbone:
         """Moves all models; returns itself."""
         for model in self.parts.models():
             model.to(device)
+        self._text_rests = False
         return self
+
+    def rest_text_encoders(self) -> None:
+        """To the CPU until a prompt is encoded again."""
+        if not self._text_rests:
+            self.parts.text_encoder.to("cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._text_rests = True
 
     def modules(self) -> Sequence[nn.Module]:
         """The transformer, the VAE and the text encoder."""
@@ -106,6 +116,9 @@ class Flux2KleinBackbone:
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
+        if self._text_rests:
+            self.parts.text_encoder.to(self.device)
+            self._text_rests = False
         if self._cuts_to_report:
             for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
                 self._cuts_to_report -= 1

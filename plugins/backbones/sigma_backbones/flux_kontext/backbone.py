@@ -101,6 +101,10 @@ class FluxKontextBackbone:
             self._control.to(device)
         return self
 
+    def rest_text_encoders(self) -> None:
+        """To the CPU until a prompt is encoded again."""
+        self._placement.rest_text()
+
     def modules(self) -> Sequence[nn.Module]:
         """The transformer, the VAE and both text encoders."""
         return self.parts.models()
