@@ -64,8 +64,8 @@ def set_aside(folder: Path) -> Path | None:
 def write_record(folder: Path, recipe: Mapping[str, Any], used: Mapping[str, str]) -> None:
     """Writes ``resolved.yaml`` (the resolved recipe, which runs again as it is) and ``versions.json``."""
     folder.mkdir(parents=True, exist_ok=True)
+    _replace_text(folder / "resolved.yaml", as_yaml(recipe))  # first: without it the folder is nobody's run
     _replace_text(folder / "versions.json", json.dumps(dict(used), indent=2) + "\n")
-    _replace_text(folder / "resolved.yaml", as_yaml(recipe))
 
 
 def _replace_text(path: Path, text: str) -> None:
