@@ -26,6 +26,7 @@ from sigma_framework.training.adapter_objective import AdapterObjective, Adapter
 from sigma_framework.training.checkpoints import find_newest
 from sigma_framework.training.curriculum import BatchPlan, StagePlan, TokenBudget, plan_batches
 from sigma_framework.training.encoding_cache import EncodingCache
+from sigma_framework.training.result import result_is_whole
 from sigma_framework.training.run import run_training
 from sigma_framework.training.trackers import require_trackers
 from sigma_framework.training.training_run import TrainingOutcome, TrainingRun, is_first_process
@@ -195,8 +196,8 @@ def granularities_of(recipe: Recipe, host: PluginHost) -> tuple[dict[str, Contro
 
 
 def _finished(folder: Path, weights: Path, plan: BatchPlan) -> TrainingOutcome | None:
-    """The outcome of a run that is already over: its last checkpoint is at the end and its weights are there."""
-    if not weights.is_dir() or not any(weights.rglob("*.safetensors")):
+    """The outcome of a run that is already over: its last checkpoint is at the end and its weights are whole."""
+    if not result_is_whole(folder, weights, plan.total_steps):
         return None
     state = find_newest(folder / "checkpoints").newest
     if state is None or state.step < plan.total_steps:

@@ -13,7 +13,6 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from sigma_framework.errors import RunError
-from sigma_framework.learning_curve import write_learning_curve
 from sigma_framework.progress import Progress
 from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.checkpoints import (
@@ -27,6 +26,7 @@ from sigma_framework.training.checkpoints import (
 )
 from sigma_framework.training.data_module import SigmaDataModule
 from sigma_framework.training.lightning_module import SigmaModule
+from sigma_framework.training.result import save_result
 from sigma_framework.training.training_run import TrainingOutcome, TrainingRun
 from sigma_framework.training.watcher import Watcher
 
@@ -78,8 +78,7 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
         notes.append(f"train.time_limit_minutes is over, the state is saved; go on with: {run.resume_line}")
     elif run.first_process:
         with average.in_place() if average else nullcontext():
-            run.objective.save(run.weights_folder)
-        write_learning_curve(run.folder / "metrics.csv", run.weights_folder)
+            save_result(run, module.run_step)
     table = watcher.validation_table()
     return TrainingOutcome(module.run_step, table, run.weights_folder, tuple(notes), complete=not watcher.out_of_time)
 
