@@ -294,6 +294,35 @@ def test_a_signal_anywhere_saves_and_says_how_to_go_on(
     assert reader.losses(undisturbed) == reader.losses(tmp_path)
 
 
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_second_interrupt_in_a_save_stops_at_once(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, call: str
+) -> None:
+    """torch's writer turns what its sink raises into an error of its own; the exit code is that of the signal."""
+    train = {**ADAMW, "checkpoint_every": 3}
+    plain, calls = getattr(os, call), []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(call)
+        if len(calls) == 3 and call == "write":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(calls) == 5 and call == "fsync":  # of the second checkpoint's file
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_file.os, call, interrupted)
+        with pytest.raises(RunInterrupted, match="stopped at once") as caught:
+            run_training(training(tmp_path, train), Silent())
+    assert caught.value.exit_code == 130
+    assert reader.step(tmp_path) == (3 if call == "fsync" else 0)
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+
+
 def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
     asked = tmp_path / "asked"
     (tmp_path / "bin").mkdir()
