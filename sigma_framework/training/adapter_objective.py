@@ -159,6 +159,10 @@ class AdapterObjective:
         """Whether ``place`` is to be called in the place of moving all modules."""
         return isinstance(self.backbone, SelfPlacing)
 
+    def remark(self) -> str:
+        """What people should know by now; empty when there is nothing."""
+        return self.cache.remark() if self.cache is not None else ""
+
     def place(self, device: torch.device) -> None:
         """Has the backbone bring to the device what it wants there; text encoders may rest from now on."""
         assert isinstance(self.backbone, SelfPlacing)

@@ -24,6 +24,7 @@ from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import find_newest
 from sigma_framework.training.curriculum import StagePlan, plan_batches
+from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.launch import _start_anew, objective_of, plan_of
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
@@ -228,6 +229,21 @@ def test_a_source_without_depth_draws_what_it_can() -> None:
 
     made = [objective().condition(flat, np.random.default_rng(seed), training=True) for seed in range(6)]
     assert all(not one.spatial[..., 2].any() for one in made)
+
+
+def test_a_full_cache_is_told_once(tmp_path: Path) -> None:
+    class Notes(Silent):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    run, progress = training(tmp_path), Notes()
+    assert isinstance(run.objective, AdapterObjective)
+    run.objective.cache = EncodingCache(tmp_path / "cache", run.objective.backbone, 1)
+    run_training(run, progress)
+    assert sum("is full" in text for text in progress.told) == 1
 
 
 def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:
