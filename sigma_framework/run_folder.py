@@ -132,7 +132,7 @@ def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):  # a lock is no run
             raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
         return
-    differing = [key for key in differing_keys(held, wanted) if not any(_covers(one, key) for one in allow)]
+    differing = [key for key in differing_keys(held, wanted) if not is_accepted(key, allow)]
     if differing:
         raise RunError(
             f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
@@ -140,8 +140,9 @@ def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence
         )
 
 
-def _covers(accepted: str, key: str) -> bool:
-    return key == accepted or key.startswith(f"{accepted}.")
+def is_accepted(key: str, allow: Sequence[str]) -> bool:
+    """Whether a key, or one above it, is among those that may differ."""
+    return any(key == accepted or key.startswith(f"{accepted}.") for accepted in allow)
 
 
 def as_yaml(recipe: Mapping[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import Sampler as IndexSampler
 
@@ -79,6 +81,16 @@ class SigmaDataModule(pl.LightningDataModule):
     def fixed(self, keys: Sequence[ExampleKey]) -> list[tuple[ExampleKey, Example]]:
         """Examples by key, for validation and pictures."""
         return [self.examples[key] for key in keys]
+
+
+def facts_of(sources: Mapping[str, DataSource]) -> dict[str, str]:
+    """Per source its length and a digest of all shapes, which the plan of a run depends on; nothing is decoded."""
+    return {name: f"{len(source)} examples, {_digest(source)}" for name, source in sources.items()}
+
+
+def _digest(source: DataSource) -> str:
+    shapes = np.column_stack([np.asarray(source.subject_counts), np.asarray(source.sizes)]).astype("<i8")
+    return hashlib.sha256(shapes.tobytes()).hexdigest()[:16]
 
 
 def _as_list(items: list[tuple[ExampleKey, Example]]) -> list[tuple[ExampleKey, Example]]:

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from sigma_framework.adapter_facts import adapter_facts
@@ -85,7 +86,7 @@ def train_recipe(
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder) if is_first_process() else nullcontext():
-        run = _run_of(recipe, host, sources, plan, folder, weights)
+        run = replace(_run_of(recipe, host, sources, plan, folder, weights), allow=tuple(allow))
         # After the weights: a recipe that they refuse is mended, and must not find another recipe's run here then.
         write_record(folder, recipe.plain(folder), versions_of(host))
         return run_training(run, progress if is_first_process() else Silent())

@@ -37,6 +37,7 @@ class SigmaModule(pl.LightningModule):
         optimizer_options: the recipe's ``train.optimizer`` block.
         hand_overs: per stage, what happens to the optimizer when it begins.
         recipe: the resolved recipe as YAML, for checkpoints.
+        data: facts of the data sources, for checkpoints.
         accumulate: parts of a step.
         sharded: whether the processes share the frozen weights.
         first_step: steps done before (a resumed run).
@@ -51,6 +52,7 @@ class SigmaModule(pl.LightningModule):
         hand_overs: Sequence[str],
         *,
         recipe: str = "",
+        data: Mapping[str, str] | None = None,
         accumulate: int = 1,
         sharded: bool = False,
         first_step: int = 0,
@@ -59,6 +61,7 @@ class SigmaModule(pl.LightningModule):
         super().__init__()
         self.objective, self.plan, self.optimizer_options = objective, plan, optimizer_options
         self.hand_overs, self.recipe, self.accumulate = tuple(hand_overs), recipe, accumulate
+        self.data = dict(data or {})
         self.sharded, self.shards_told = sharded, ""
         self.run_step = self.steps_done = first_step
         self.report: StepReport | None = None
@@ -180,7 +183,8 @@ class SigmaModule(pl.LightningModule):
             checkpoint.pop(unread, None)
         checkpoint["state_dict"] = dict(self.trained)
         checkpoint["buffers"] = self.buffers_of_trained.live()
-        checkpoint.update(format=FORMAT, step=self.steps_done, seed=self.plan.seed, recipe=self.recipe)
+        checkpoint.update(format=FORMAT, step=self.steps_done, seed=self.plan.seed)
+        checkpoint.update(recipe=self.recipe, data=self.data)
 
     def names_of_step(self, *, finite_too: bool) -> list[str]:
         """Keys of the step's examples over all processes, those with a finite loss on request; reads the device."""

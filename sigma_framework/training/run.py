@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from sigma_framework.errors import RunError
 from sigma_framework.progress import Progress
+from sigma_framework.run_folder import is_accepted
 from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.checkpoints import (
     Checkpoint,
@@ -24,7 +25,7 @@ from sigma_framework.training.checkpoints import (
     set_damaged_aside,
     sweep_unfinished,
 )
-from sigma_framework.training.data_module import SigmaDataModule
+from sigma_framework.training.data_module import SigmaDataModule, facts_of
 from sigma_framework.training.lightning_module import SigmaModule
 from sigma_framework.training.result import save_result
 from sigma_framework.training.training_run import TrainingOutcome, TrainingRun
@@ -45,12 +46,15 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
     if options.threads:
         torch.set_num_threads(options.threads)
     state, notes = _newest(run, progress)
+    facts = facts_of(run.sources)
+    _refuse_other_data(run, state, facts)
     module = SigmaModule(
         run.objective,
         run.plan,
         options.optimizer,
         run.hand_overs,
         recipe=run.recipe_yaml,
+        data=facts,
         accumulate=options.accumulate,
         sharded=is_sharded(run),
         first_step=state.step if state else 0,
@@ -95,6 +99,20 @@ def _newest(run: TrainingRun, progress: Progress) -> tuple[Checkpoint | None, li
     if run.first_process:
         set_damaged_aside(found)
     return found.newest, found.notes
+
+
+def _refuse_other_data(run: TrainingRun, state: Checkpoint | None, facts: Mapping[str, str]) -> None:
+    """Raises RunError when the sources no longer give the examples that the run's steps were planned from."""
+    if state is None or state.step >= run.plan.total_steps:
+        return
+    for name, then in state.data.items():
+        now, key = facts.get(name, then), f"datasources.{name}"
+        accepted = is_accepted(key, run.allow) or any(one.startswith(f"{key}.") for one in run.allow)
+        if now != then and not accepted:
+            raise RunError(
+                f"{key}: found {now} (digest of their shapes), but the run was begun with {then}: its next steps would "
+                f"not be those planned; bring the data back, --allow {key} goes on with these, --fresh starts anew"
+            )
 
 
 def is_sharded(run: TrainingRun) -> bool:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,6 +155,21 @@ def test_a_checkpoint_from_before_buffers_is_read_and_told(tmp_path: Path, monke
     recorded(run)
     run_training(run, progress)
     assert any("holds no buffers" in note for note in progress.notes)
+
+
+def test_data_that_changed_in_between_are_refused_until_they_are_accepted(tmp_path: Path, reader: Any) -> None:
+    """The plan is drawn from what the sources have: with another example in them all later steps are others."""
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, ADAMW), StopAfter(4))
+    run = training(tmp_path, ADAMW)
+    run = replace(run, sources={"toy": replace(run.sources["toy"], length=61)})  # type: ignore[type-var]  # a dataclass
+    told = r"datasources\.toy: found 61 examples, \w+ .* begun with 60 examples, \w+: .*--allow datasources\.toy"
+    with pytest.raises(RunError, match=told):
+        run_training(run, Silent())
+    with pytest.raises(RunInterrupted):
+        run_training(replace(run, allow=("datasources",)), StopAfter(2))
+    assert reader.step(tmp_path) == 6
+    run_training(run, Silent())  # the newest checkpoint is of the new data
 
 
 def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, reader: Any) -> None:
