@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from sigma_framework.errors import RunError, RunInterrupted
+from sigma_framework import Example
+from sigma_framework.errors import DataError, Problem, RunError, RunInterrupted, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
 from sigma_framework.recipe import check_recipe, load_recipe
@@ -155,6 +157,25 @@ def test_data_workers_change_nothing(tmp_path: Path) -> None:
     run_training(training(tmp_path / "two", replace(TRAIN, num_workers=2), steps=(3, 1)), Silent())
     none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
     assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_example_that_cannot_be_delivered_is_named_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    plain, problem = ToySource.__getitem__, Problem("mask", "found nothing, expected a picture")
+
+    def damaged(self: ToySource, index: int) -> Example:
+        if index < 45:  # the others are validation's
+            raise SceneError("00007.tar", [problem])
+        return plain(self, index)
+
+    monkeypatch.setattr(ToySource, "__getitem__", damaged)
+    with pytest.raises(DataError) as caught:
+        run_training(training(tmp_path, replace(TRAIN, num_workers=workers)), Silent())
+    first, second = caught.value.render().splitlines()
+    assert re.fullmatch(r"datasources\.toy, example \d+: 00007\.tar: 1 problem", first)
+    assert second.strip() == str(problem)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
