@@ -15,7 +15,6 @@ from sigma_framework.protocols import DataSource
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
 from sigma_framework.types import Example
 
-
 Item = tuple[ExampleKey, Example | DataError]
 
 
