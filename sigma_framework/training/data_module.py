@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 import lightning.pytorch as pl
@@ -10,9 +11,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data import Sampler as IndexSampler
 
-from sigma_framework.errors import DataError, SigmaError
+from sigma_framework.errors import DataError, RunInterrupted, SigmaError
 from sigma_framework.protocols import DataSource
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
+from sigma_framework.training.signals import LISTENED
 from sigma_framework.types import Example
 
 Item = tuple[ExampleKey, Example | DataError]
@@ -31,6 +33,8 @@ class ExamplesByKey(Dataset[Item]):
     def __getitem__(self, key: ExampleKey) -> Item:
         try:
             return key, self.sources[key.source][key.index]
+        except RunInterrupted:  # a signal, which reached this process just here
+            raise
         except SigmaError as error:
             place = f"datasources.{key.source}, example {key.index}"
             told = DataError(f"{place}: {error.message}", error.problems)
@@ -88,6 +92,7 @@ class SigmaDataModule(pl.LightningDataModule):
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_as_list,
+            worker_init_fn=_outlive_signals,
             persistent_workers=False,
             prefetch_factor=4 if self.workers else None,
         )
@@ -118,6 +123,17 @@ def facts_of(sources: Mapping[str, DataSource]) -> dict[str, str]:
 def _digest(source: DataSource) -> str:
     shapes = np.column_stack([np.asarray(source.subject_counts), np.asarray(source.sizes)]).astype("<i8")
     return hashlib.sha256(shapes.tobytes()).hexdigest()[:16]
+
+
+def _outlive_signals(worker: int) -> None:
+    """Leaves signals to the process that trains: Ctrl-C and schedulers send them to all processes of a job at once.
+
+    A worker that died of one would take the run with it before it saved. A second SIGTERM ends a worker that is stuck;
+    the loader sends it at its end.
+    """
+    for number in LISTENED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _as_list(items: list[Item]) -> list[Item]:

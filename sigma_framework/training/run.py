@@ -75,7 +75,7 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
     watcher = Watcher(run, data, progress)
     average = _average(module, options.ema_decay, state)
     if module.run_step < run.plan.total_steps:
-        with _quiet_lightning():
+        with _quiet_lightning(), _told_of_workers(run):
             _trainer(run, [*([average] if average else []), watcher]).fit(module, datamodule=data)
     watcher.raise_if_stopped()
     if watcher.out_of_time:
@@ -196,6 +196,20 @@ def _load_buffers(module: SigmaModule, state: Checkpoint, progress: Progress) ->
             f"the checkpoint holds other buffers than this recipe trains ({len(wrong)} differ, first: {wrong[0]}); "
             "use --fresh to start anew"
         )
+
+
+@contextmanager
+def _told_of_workers(run: TrainingRun) -> Iterator[None]:
+    """A data worker that something ended, mostly the system for want of memory, is no defect of the program."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"a data worker ended before its time ({' '.join(str(error).split())[:120]}); it may have run out of memory: "
+            f"write fewer train.num_workers (found {run.options.num_workers}); go on with: {run.resume_line}"
+        ) from error
 
 
 @contextmanager

@@ -25,7 +25,8 @@ from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
 
-STEPS = (5, 20)
+STEPS = (5, 21)
+"""The last stop, one step into the second stage, leaves 20 more."""
 ADAMW = {"batch_size": 2, "checkpoint_every": 100}
 PRODIGY = {**ADAMW, "optimizer": {"type": "prodigy", "d0": 1e-4}}
 
@@ -65,10 +66,10 @@ class StopAfter(Silent):
 
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "adamw": (ADAMW, (3, 4, 5, 6)),
-    "prodigy": (PRODIGY, (3, 5)),
-    "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4,)),
+    "prodigy": (PRODIGY, (3, 4, 5, 6)),
+    "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4, 5)),
     "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
-    "bf16": ({**PRODIGY, "precision": "bf16"}, (4,)),
+    "bf16": ({**PRODIGY, "precision": "bf16"}, (4, 5)),
     "fused": ({**ADAMW, "optimizer": {"type": "adamw", "lr": 1e-2, "fused": True}}, (5,)),
     "muon": ({**ADAMW, "optimizer": {"type": "muon", "lr": 1e-2}}, (5,)),
     "average": ({**ADAMW, "ema_decay": 0.9}, (4,)),
@@ -337,6 +338,20 @@ def test_a_second_interrupt_in_a_save_stops_at_once(
     assert not list((tmp_path / "checkpoints").glob(".*"))
     run_training(training(tmp_path, train), Silent())
     assert reader.same_weights(undisturbed, tmp_path)
+
+
+def test_a_signal_before_the_first_step_is_followed_too(tmp_path: Path, reader: Any, undisturbed: Path) -> None:
+    """In the validation that a run begins with: nothing is learned yet, and the run begins again."""
+    train = {**ADAMW, "checkpoint_every": 3}
+    run = training(tmp_path, train)
+    _in_the_loss(run, lambda calls: calls == 1, once(signal.SIGTERM))
+    with pytest.raises(RunInterrupted) as caught:
+        run_training(run, Silent())
+    assert caught.value.exit_code == 143
+    assert reader.step(tmp_path) == 0
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert reader.losses(undisturbed) == reader.losses(tmp_path)
 
 
 def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:

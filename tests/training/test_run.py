@@ -24,7 +24,7 @@ from sigma_framework.recipe.build import build_datasources
 from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
-from sigma_framework.training.checkpoints import find_newest
+from sigma_framework.training.checkpoints import bytes_of, find_newest, path_of
 from sigma_framework.training.curriculum import StagePlan, plan_batches
 from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.launch import _start_anew, objective_of, plan_of
@@ -157,6 +157,35 @@ def test_data_workers_change_nothing(tmp_path: Path) -> None:
     run_training(training(tmp_path / "two", replace(TRAIN, num_workers=2), steps=(3, 1)), Silent())
     none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
     assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+def test_a_data_worker_that_the_system_killed_is_told_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ToySource.__getitem__
+
+    def killed(self: ToySource, index: int) -> Example:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(self, index)
+
+    monkeypatch.setattr(ToySource, "__getitem__", killed)
+    with pytest.raises(RunError, match=r"a data worker ended .*num_workers \(found 1\); go on with: sigma-run again"):
+        run_training(training(tmp_path, replace(TRAIN, num_workers=1)), Silent())
+
+
+def test_a_runs_checkpoint_holds_what_is_trained_and_nothing_frozen(tmp_path: Path) -> None:
+    run = training(tmp_path, steps=(2, 1))
+    run_training(run, Silent())
+    path = path_of(tmp_path / "checkpoints", 3)
+    content = torch.load(path, weights_only=True)
+    trained = run.objective.trainable_parameters()
+    assert set(content["state_dict"]) == set(trained)
+    assert content["buffers"] == {}
+    tensors = 3 * sum(weight.nbytes for weight in trained.values())  # AdamW keeps two moments
+    assert sum(weight.nbytes for module in run.objective.modules() for weight in module.parameters()) > tensors / 3
+    assert tensors < bytes_of(content) - bytes_of({}) < 1.01 * tensors
+    assert {"step", "seed", "recipe", "data", "optimizer_states"} < set(content)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
