@@ -207,7 +207,7 @@ def _told_of_workers(run: TrainingRun) -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise RunError(
-            f"a data worker ended before its time ({' '.join(str(error).split())[:120]}); it may have run out of memory: "
+            f"a data worker ended too early ({' '.join(str(error).split())[:120]}); it may have run out of memory: "
             f"write fewer train.num_workers (found {run.options.num_workers}); go on with: {run.resume_line}"
         ) from error
 

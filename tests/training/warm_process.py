@@ -2,8 +2,8 @@
 
 A job: {"folder": ..., "steps": [..], "train": {...}, "environment": {...}}, with "slow": true for data that take time;
 the answer is {"pid": ...}, and when the training has ended {"status": ...}, its exit status as ``os.waitpid`` gives it,
-one line per process, in the order of the jobs. The training's messages are appended to ``folder/messages.txt``, the keys of its examples per step to
-``folder/seen-<rank>.txt``.
+one line per process, in the order of the jobs. The training's messages are appended to ``folder/messages.txt``, the
+keys of its examples per step to ``folder/seen-<rank>.txt``.
 """
 
 from __future__ import annotations
