@@ -64,7 +64,8 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
         _load_parameters(module, state)
         _load_buffers(module, state, progress)
         progress.note(f"resuming at step {state.step} of {run.plan.total_steps}")
-    refuse_full_disk(run.folder, 2 * _COPIES * bytes_of(module.trained))
+    if module.run_step < run.plan.total_steps:
+        refuse_full_disk(run.folder, _room_for_two(run, module, state))
     data = SigmaDataModule(
         run.sources,
         run.plan,
@@ -99,6 +100,14 @@ def _newest(run: TrainingRun, progress: Progress) -> tuple[Checkpoint | None, li
     if run.first_process:
         set_damaged_aside(found)
     return found.newest, found.notes
+
+
+def _room_for_two(run: TrainingRun, module: SigmaModule, state: Checkpoint | None) -> int:
+    """Bytes for the next checkpoint and the one to fall back on, less what is there already."""
+    if state is None:
+        return 2 * _COPIES * bytes_of(module.trained)
+    there = len(list((run.folder / "checkpoints").glob("step-*.pt")))
+    return max(1, 2 - there) * bytes_of((state.parameters, state.optimizer, state.average))
 
 
 def _refuse_other_data(run: TrainingRun, state: Checkpoint | None, facts: Mapping[str, str]) -> None:

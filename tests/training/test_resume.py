@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.progress import Silent
 from sigma_framework.training import checkpoints, durable_file, lightning_module
 from sigma_framework.training.average import RunningAverage
+from sigma_framework.training.checkpoints import bytes_of
 from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
@@ -171,6 +173,30 @@ def test_data_that_changed_in_between_are_refused_until_they_are_accepted(tmp_pa
         run_training(replace(run, allow=("datasources",)), StopAfter(2))
     assert reader.step(tmp_path) == 6
     run_training(run, Silent())  # the newest checkpoint is of the new data
+
+
+def test_a_run_without_room_for_two_checkpoints_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any
+) -> None:
+    """One that goes on needs room for the next one alone: the earlier ones are there already."""
+    usage, needed = shutil.disk_usage(tmp_path), bytes_of({})
+
+    def free(count: float) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(count * needed)))
+
+    free(9)
+    with pytest.raises(RunError, match=r"needs about 1\d MB, 9 MB are free"):
+        run_training(training(tmp_path, ADAMW), Silent())
+    assert not reader.losses(tmp_path)
+    free(12)
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, {**ADAMW, "checkpoint_every": 2}), StopAfter(5))
+    free(1.5)
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, ADAMW), StopAfter(1))
+    free(0.25)
+    with pytest.raises(RunError, match=r"0 MB are free"):
+        run_training(training(tmp_path, ADAMW), Silent())
 
 
 def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, reader: Any) -> None:
