@@ -37,12 +37,12 @@ WITHOUT_EFFECT = (
     "run.log_every",
     "train.num_workers",
     "train.threads",
-    "train.keep_latents",
     "train.checkpoint_every",
     "train.grid_every",
     "train.grid_scenes",
     "train.grid_steps",
     "train.validate_every",
+    "train.validation_batch_size",
     "train.time_limit_minutes",
     "train.keep_last",
     "train.cache_gb",
@@ -53,8 +53,9 @@ WITHOUT_EFFECT = (
     "train.num_nodes",
     "train.strategy",
     "train.accumulate",
+    "train.keep_latents",
 )
-"""Keys that do not change what is learned (the last four: up to rounding), so a resumed run may differ in them."""
+"""Keys that do not change what is learned (the last five: up to rounding), so a resumed run may differ in them."""
 
 
 def train_recipe(
