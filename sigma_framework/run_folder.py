@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,18 +116,24 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
+def refuse_other_recipe(
+    folder: Path,
+    wanted: Mapping[str, Any],
+    allow: Sequence[str] = (),
+    read: Callable[[Path], Mapping[str, Any] | None] = read_recipe,
+) -> None:
     """Makes sure that a folder is free, or holds a run of the same recipe.
 
     Args:
         folder: the run folder.
         wanted: the resolved recipe that wants to run there.
         allow: keys that may differ; a key stands for all below it.
+        read: gives the recipe of the run that the folder holds.
 
     Raises:
         RunError: it holds something else; names the differing keys.
     """
-    held = read_recipe(folder)
+    held = read(folder)
     if held is None:
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):  # a lock is no run
             raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")

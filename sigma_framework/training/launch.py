@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sigma_framework.adapter_facts import adapter_facts
+from sigma_framework.errors import SigmaError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import ControlEncoder, DataSource, Objective
-from sigma_framework.recipe import Recipe
+from sigma_framework.recipe import Recipe, check_recipe, load_recipe
 from sigma_framework.recipe.build import (
     build_backbone,
     build_datasources,
@@ -21,7 +23,15 @@ from sigma_framework.recipe.build import (
     build_objective,
     build_sampler,
 )
-from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions_of, write_record
+from sigma_framework.run_folder import (
+    as_yaml,
+    held,
+    read_recipe,
+    refuse_other_recipe,
+    set_aside,
+    versions_of,
+    write_record,
+)
 from sigma_framework.specs import BackboneSpec
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import find_newest
@@ -77,7 +87,7 @@ def train_recipe(
     """
     if fresh and is_first_process():
         _start_anew(folder, progress)
-    refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow))
+    refuse_changed_recipe(recipe, host, folder, allow)
     require_trackers(recipe.train.loggers)
     sources = build_datasources(recipe, host)
     plan = plan_of(recipe, sources)
@@ -91,6 +101,24 @@ def train_recipe(
         # After the weights: a recipe that they refuse is mended, and must not find another recipe's run here then.
         write_record(folder, recipe.plain(folder), versions_of(host))
         return run_training(run, progress if is_first_process() else Silent())
+
+
+def refuse_changed_recipe(recipe: Recipe, host: PluginHost, folder: Path, allow: Sequence[str]) -> None:
+    """Makes sure that the folder is free or holds a run of this recipe, maybe recorded by an earlier version.
+
+    Raises:
+        RunError: it holds something else; names the differing keys.
+    """
+
+    def read(place: Path) -> Mapping[str, Any] | None:
+        """With the keys that came since it was written, at their defaults, where it can still be read as a recipe."""
+        recorded = read_recipe(place)
+        try:
+            return recorded and check_recipe(load_recipe(place / "resolved.yaml"), host).plain(place)
+        except SigmaError:
+            return recorded
+
+    refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow), read)
 
 
 def _start_anew(folder: Path, progress: Progress) -> None:

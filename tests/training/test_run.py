@@ -19,15 +19,16 @@ from sigma_framework import Example
 from sigma_framework.errors import DataError, Problem, RunError, RunInterrupted, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
-from sigma_framework.recipe import check_recipe, load_recipe
+from sigma_framework.recipe import Recipe, check_recipe, load_recipe
 from sigma_framework.recipe.build import build_datasources
 from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
+from sigma_framework.run_folder import write_record
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import bytes_of, find_newest, path_of
 from sigma_framework.training.curriculum import StagePlan, plan_batches
 from sigma_framework.training.encoding_cache import EncodingCache
-from sigma_framework.training.launch import _start_anew, objective_of, plan_of
+from sigma_framework.training.launch import _start_anew, objective_of, plan_of, refuse_changed_recipe
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
 
@@ -314,6 +315,25 @@ def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:
     other.communicate("")
     _start_anew(folder, Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
+
+
+def test_a_record_of_an_earlier_version_lacks_only_defaults(tmp_path: Path) -> None:
+    """Keys that came since then are at their defaults in it, so that an upgrade refuses no run that goes on."""
+    host, path = PluginHost.discover(), Path(__file__).parents[2] / "recipes" / "curriculum.yaml"
+
+    def checked(*overrides: str) -> Recipe:
+        return check_recipe(load_recipe(path, overrides), host)
+
+    plain = checked().plain(tmp_path)
+    del plain["train"]["attention_loss_weight"], plain["backbone"]["activation_gb"], plain["train"]["ema_decay"]
+    write_record(tmp_path, plain, {})
+    refuse_changed_recipe(checked(), host, tmp_path, ())
+    with pytest.raises(RunError, match=r"differs in train\.attention_loss_weight;"):
+        refuse_changed_recipe(checked("train.attention_loss_weight=0.5"), host, tmp_path, ())
+    plain["train"]["of_old"] = 1
+    write_record(tmp_path, plain, {})
+    with pytest.raises(RunError, match=r"differs in .*train\.of_old;"):
+        refuse_changed_recipe(checked(), host, tmp_path, ())
 
 
 def test_a_recipe_sets_the_token_budget_and_the_cache(tmp_path: Path) -> None:
