@@ -9,15 +9,19 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 
-LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, a scheduler's end, a scheduler's warning before it."""
+LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C, a scheduler's end, a scheduler's warning before it, a terminal that was closed."""
 
 
 def listen(stop: Callable[[int], None]) -> Callable[[], None]:
-    """Has the signals call ``stop`` with their number; returns what puts the earlier handlers back."""
+    """Has the signals call ``stop`` with their number; returns what puts the earlier handlers back.
+
+    One that is ignored stays so: ``nohup`` and shells that start jobs in the background mean it.
+    """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = {number: signal.signal(number, lambda got, _: stop(got)) for number in LISTENED}
+    heard = [number for number in LISTENED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda got, _: stop(got)) for number in heard}
 
     def restore() -> None:
         for number, handler in before.items():

@@ -25,6 +25,7 @@ from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.checkpoints import bytes_of
 from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
+from sigma_framework.training.signals import listen
 from sigma_framework.training.training_run import TrainingRun
 
 STEPS = (5, 21)
@@ -317,7 +318,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("place", "number"),
-    [*((place, signal.SIGTERM) for place in PLACES), (during_a_step, signal.SIGINT), (during_a_step, signal.SIGUSR1)],
+    [
+        *((place, signal.SIGTERM) for place in PLACES),
+        *((during_a_step, number) for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)),
+    ],
 )
 def test_a_signal_anywhere_saves_and_says_how_to_go_on(
     tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, place: Any, number: int
@@ -378,6 +382,21 @@ def test_a_signal_before_the_first_step_is_followed_too(tmp_path: Path, reader: 
     run_training(training(tmp_path, train), Silent())
     assert reader.same_weights(undisturbed, tmp_path)
     assert reader.losses(undisturbed) == reader.losses(tmp_path)
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    got: list[int] = []
+    try:
+        restore = listen(got.append)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        restore()
+        assert got == [signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
