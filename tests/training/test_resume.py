@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -22,7 +23,7 @@ from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.progress import Silent
 from sigma_framework.training import checkpoints, durable_file, lightning_module
 from sigma_framework.training.average import RunningAverage
-from sigma_framework.training.checkpoints import bytes_of
+from sigma_framework.training.checkpoints import bytes_of, path_of
 from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
 from sigma_framework.training.signals import listen
@@ -382,6 +383,44 @@ def test_a_signal_before_the_first_step_is_followed_too(tmp_path: Path, reader: 
     run_training(training(tmp_path, train), Silent())
     assert reader.same_weights(undisturbed, tmp_path)
     assert reader.losses(undisturbed) == reader.losses(tmp_path)
+
+
+def test_a_run_falls_back_from_a_damaged_checkpoint_and_learns_the_same(
+    tmp_path: Path, reader: Any, undisturbed: Path
+) -> None:
+    train = {**ADAMW, "checkpoint_every": 3}
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, train), StopAfter(7))
+    newest = path_of(tmp_path / "checkpoints", 7)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    progress = StopAfter()
+    run_training(training(tmp_path, train), progress)
+    assert progress.notes[0].startswith("step-00000007.pt was passed over: found ")
+    assert "resuming at step 6 of 26" in progress.notes
+    assert newest.with_name("step-00000007.pt.damaged").exists()
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert sorted(set(reader.losses(tmp_path))) == sorted(reader.losses(undisturbed))
+
+
+def test_a_disk_that_fills_up_ends_a_run_that_goes_on_when_there_is_room(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
+) -> None:
+    train, calls = {**ADAMW, "checkpoint_every": 3}, []
+
+    def replace(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 5:  # two checkpoints have a file and a manifest each
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        Path(source).rename(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_file.os, "replace", replace)
+        with pytest.raises(RunError, match=r"step-00000006\.pt: .*earlier ones are intact \(No space left on device\)"):
+            run_training(training(tmp_path, train), Silent())
+    assert reader.step(tmp_path) == 5
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert sorted(set(reader.losses(tmp_path))) == sorted(reader.losses(undisturbed))
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
