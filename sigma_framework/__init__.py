@@ -30,6 +30,7 @@ from sigma_framework.protocols import (
     Metric,
     Objective,
     Sampler,
+    SelfPlacing,
 )
 from sigma_framework.scene import Scene, Subject
 from sigma_framework.shards.reader import ShardSet
@@ -105,6 +106,7 @@ __all__ = [
     "Scene",
     "SceneError",
     "SceneFile",
+    "SelfPlacing",
     "ShardSet",
     "SigmaError",
     "Subject",

@@ -77,7 +77,7 @@ class RunInterrupted(SigmaError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
-        """What the process exits with: 130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1."""
+        """What the process exits with: 130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1, 129 for SIGHUP."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

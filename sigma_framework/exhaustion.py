@@ -17,36 +17,29 @@ LESS_TO_TRAIN = (
     "lower train.batch_size, raise train.accumulate, or write backbone.gradient_checkpointing=true where the base has "
     "it; the same command goes on from the last checkpoint (a changed recipe needs --allow train)"
 )
-LESS_TO_LOAD = (
-    "often memory ran out: lower train.num_workers; the same command goes on from the last checkpoint "
-    "(a changed recipe needs --allow train)"
-)
 _HOST = ("not enough memory", "can't allocate memory")
 """How torch's allocator of the CPU begins or continues its message; it has no class of its own."""
 
 
 @contextmanager
 def told_when_exhausted(doing: str, less: str) -> Iterator[None]:
-    """Turns out-of-memory errors, and the loss of a process that loads data, into one line.
+    """Turns out-of-memory errors into one line.
 
     Args:
         doing: what was going on, e.g. "training".
         less: what asks less of the machine.
 
     Raises:
-        RunError: the work within ran out of memory, or a worker was killed.
+        RunError: the work within ran out of memory.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise RunError(f"{doing}: out of memory: {_facts(error)}; {less}") from error
     except RuntimeError as error:
-        text = str(error)
-        if text.startswith("DataLoader worker"):
-            raise RunError(f"{doing}: a process that loads data was killed: {_facts(error)}; {LESS_TO_LOAD}") from error
-        if any(sign in text for sign in _HOST):
-            raise RunError(f"{doing}: out of memory: {_facts(error)}; {less}") from error
-        raise
+        if not any(sign in str(error) for sign in _HOST):
+            raise
+        raise RunError(f"{doing}: out of memory: {_facts(error)}; {less}") from error
 
 
 def _facts(error: BaseException) -> str:

@@ -191,6 +191,23 @@ class AttentionReader(Protocol):
 
 
 @runtime_checkable
+class SelfPlacing(Protocol):
+    """What a backbone may be able to do besides: decide where its frozen models are.
+
+    Training then moves only what holds trained weights, and lets the text encoders go when the cache has all prompts.
+    Without it all models stay on the training device.
+    """
+
+    def to(self, device: torch.device | str) -> Any:
+        """Moves what shall be on ``device`` from the start; the rest comes when it is used."""
+        ...
+
+    def rest_text_encoders(self) -> None:
+        """They leave the device until a prompt is encoded again, which gives the same tokens as before."""
+        ...
+
+
+@runtime_checkable
 class Objective(Protocol):
     """What a training run minimises and what it saves; adapters are the core's, others come with a backbone's spec.
 

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ def set_aside(folder: Path) -> Path | None:
 def write_record(folder: Path, recipe: Mapping[str, Any], used: Mapping[str, str]) -> None:
     """Writes ``resolved.yaml`` (the resolved recipe, which runs again as it is) and ``versions.json``."""
     folder.mkdir(parents=True, exist_ok=True)
+    _replace_text(folder / "resolved.yaml", as_yaml(recipe))  # first: without it the folder is nobody's run
     _replace_text(folder / "versions.json", json.dumps(dict(used), indent=2) + "\n")
-    _replace_text(folder / "resolved.yaml", as_yaml(recipe))
 
 
 def _replace_text(path: Path, text: str) -> None:
@@ -116,23 +116,29 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence[str] = ()) -> None:
+def refuse_other_recipe(
+    folder: Path,
+    wanted: Mapping[str, Any],
+    allow: Sequence[str] = (),
+    read: Callable[[Path], Mapping[str, Any] | None] = read_recipe,
+) -> None:
     """Makes sure that a folder is free, or holds a run of the same recipe.
 
     Args:
         folder: the run folder.
         wanted: the resolved recipe that wants to run there.
         allow: keys that may differ; a key stands for all below it.
+        read: gives the recipe of the run that the folder holds.
 
     Raises:
         RunError: it holds something else; names the differing keys.
     """
-    held = read_recipe(folder)
+    held = read(folder)
     if held is None:
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):  # a lock is no run
             raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
         return
-    differing = [key for key in differing_keys(held, wanted) if not any(_covers(one, key) for one in allow)]
+    differing = [key for key in differing_keys(held, wanted) if not is_accepted(key, allow)]
     if differing:
         raise RunError(
             f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
@@ -140,8 +146,9 @@ def refuse_other_recipe(folder: Path, wanted: Mapping[str, Any], allow: Sequence
         )
 
 
-def _covers(accepted: str, key: str) -> bool:
-    return key == accepted or key.startswith(f"{accepted}.")
+def is_accepted(key: str, allow: Sequence[str]) -> bool:
+    """Whether a key, or one above it, is among those that may differ."""
+    return any(key == accepted or key.startswith(f"{accepted}.") for accepted in allow)
 
 
 def as_yaml(recipe: Mapping[str, Any]) -> str:

@@ -66,7 +66,11 @@ def _make_images(framework: Framework, fresh: bool, make: Callable[..., Result])
 
 
 def _train(framework: Framework, fresh: bool, allow: Sequence[str]) -> list[str]:
+    from sigma_framework.training.training_run import is_first_process
+
     outcome = framework.train(fresh, allow)
+    if not is_first_process():
+        return []
     lines = [
         f"{stage}: validation loss {begin:.4f} -> {end:.4f} ({100 * (end / begin - 1):+.1f} %)"
         for stage, begin, end in outcome.validation

@@ -25,10 +25,6 @@ CUDA = (
             "34.00 GiB. GPU 0 has a total of 23.99 GiB of which 1.2 GiB is free; do less",
         ),
         (MemoryError(), "out of memory: the allocator said no more; do less"),
-        (
-            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
-            "by signal: Killed; often memory",
-        ),
     ],
 )
 def test_what_ran_out_and_what_to_do(error: BaseException, found: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sigma_framework import run_folder
 from sigma_framework.errors import RunError
 from sigma_framework.run_folder import differing_keys, held, next_number, read_recipe, set_aside, versions, write_record
 
@@ -50,6 +51,26 @@ def test_differing_keys_are_dotted_paths() -> None:
     old = {"train": {"lr": 1, "rank": 2}, "task": "train"}
     new = {"train": {"lr": 3, "rank": 2}, "task": "train", "scene": None, "images": 2}
     assert differing_keys(old, new) == ["images", "train.lr"]
+
+
+def test_a_record_that_was_killed_while_it_was_written_bars_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever file was the last one written, the same recipe may run there."""
+    plain = run_folder._replace_text
+    for last in (0, 1):
+        folder, written = tmp_path / str(last), []
+
+        def write(path: Path, text: str, written: list[str] = written, last: int = last) -> None:
+            if len(written) == last:
+                raise KeyboardInterrupt
+            plain(path, text)
+            written.append(path.name)
+
+        monkeypatch.setattr(run_folder, "_replace_text", write)
+        with pytest.raises(KeyboardInterrupt):
+            write_record(folder, {"task": "train"}, {})
+        run_folder.refuse_other_recipe(folder, {"task": "train"})
 
 
 def test_record_names_versions(tmp_path: Path) -> None:

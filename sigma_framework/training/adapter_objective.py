@@ -23,11 +23,21 @@ from sigma_framework.conditioning.layout_picture import draw_layout
 from sigma_framework.conditioning.prompts import draw_prompt_kind, render_prompt
 from sigma_framework.errors import DataError
 from sigma_framework.generation import image_tensor, picture_of
-from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
+from sigma_framework.protocols import Backbone, ControlEncoder, Sampler, SelfPlacing
 from sigma_framework.training.attention_loss import AttentionLoss
 from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.position import numpy_from_torch
-from sigma_framework.types import BoolMap, Canvas, ControlLayer, Example, RgbImage, Role, SampleRequest, Tokens
+from sigma_framework.types import (
+    BoolMap,
+    Canvas,
+    ControlLayer,
+    Example,
+    RgbImage,
+    Role,
+    SampleRequest,
+    TextTokens,
+    Tokens,
+)
 
 ADAPTER = "main"
 """Name of the adapter that training makes."""
@@ -148,6 +158,22 @@ class AdapterObjective:
         """The backbone's modules."""
         return self.backbone.modules()
 
+    @property
+    def places_itself(self) -> bool:
+        """Whether ``place`` is to be called in the place of moving all modules."""
+        return isinstance(self.backbone, SelfPlacing)
+
+    def remark(self) -> str:
+        """What people should know by now; empty when there is nothing."""
+        return self.cache.remark() if self.cache is not None else ""
+
+    def place(self, device: torch.device) -> None:
+        """Has the backbone bring to the device what it wants there; text encoders may rest from now on."""
+        assert isinstance(self.backbone, SelfPlacing)
+        self.backbone.to(device)
+        if self.cache is not None:
+            self.cache.rests_encoders = True
+
     def loss(self, examples: Sequence[Example], generators: Sequence[torch.Generator]) -> torch.Tensor:
         """(b,) flow-matching loss; all examples have one shape and subject count."""
         drawn = [numpy_from_torch(generator) for generator in generators]
@@ -158,8 +184,7 @@ class AdapterObjective:
             clean = self._encode_kept([e.target for e in examples], keys, "target")
             noise = self.backbone.noise((size_hw[0], size_hw[1]), generators)
             conditions = self._encode(made, keys if self.options.condition_dropout == 0 else None)
-            prompts = [one.prompt for one in made]
-            text = self.cache.prompts(prompts) if self.cache else self.backbone.encode_prompt(prompts)
+            text = self._encode_prompts([one.prompt for one in made])
             t = self._draw_times(generators).to(clean.values.device)
             spread = t.view(-1, 1, 1).to(clean.values.dtype)
             noisy = (1 - spread) * clean.values + spread * noise.values
@@ -183,8 +208,8 @@ class AdapterObjective:
         for number, example in enumerate(examples):
             made = self.condition(example, np.random.default_rng((seed, number)), training=False)
             request = SampleRequest(
-                text=self.backbone.encode_prompt([made.prompt]),
-                negative_text=self.backbone.encode_prompt([""]) if self.options.true_cfg != 1.0 else None,
+                text=self._encode_prompts([made.prompt]),
+                negative_text=self._encode_prompts([""]) if self.options.true_cfg != 1.0 else None,
                 conditions=self._encode([made]),
                 size_hw=(example.target.shape[0], example.target.shape[1]),
                 steps=self.options.picture_steps,
@@ -246,6 +271,9 @@ class AdapterObjective:
         if keys is None:
             return self._encode_pictures(stacks, "identity"), spatial
         return self._encode_kept(stacks, keys, "identity"), spatial
+
+    def _encode_prompts(self, prompts: Sequence[str]) -> TextTokens:
+        return self.cache.prompts(prompts) if self.cache is not None else self.backbone.encode_prompt(prompts)
 
     def _encode_kept(self, pictures: Sequence[RgbImage], keys: Sequence[str], role: Role) -> Tokens:
         """Tokens of pictures of one size; what was encoded before is looked up where latents are kept."""

@@ -48,6 +48,8 @@ class Checkpoint:
     """Running average of the trained weights by name; empty when none is kept."""
     buffers: Mapping[str, torch.Tensor] | None = None
     """What trained modules record by themselves (``buffers.py``); None in checkpoints of formats before 3."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Length and digest of shapes of each data source, as ``data_module.facts_of`` tells; empty in older ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +287,7 @@ def _read(path: Path) -> Checkpoint | str:
             recipe=content["recipe"],
             average=content.get("average", {}),
             buffers=content.get("buffers"),
+            data=content.get("data", {}),
         )
     except (KeyError, IndexError, TypeError) as error:
         return f"it is no checkpoint of a run ({type(error).__name__}: {error})"

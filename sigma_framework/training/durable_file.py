@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from sigma_framework.errors import RunInterrupted
+
 SUFFIX = ".writing"
 """Ends the hidden name under which a file is written."""
 _CHUNK = 1 << 22
@@ -70,9 +72,9 @@ def write_durably(path: Path, fill: Callable[[Sink], None]) -> tuple[int, str]:
             file = _CountedFile(descriptor)
             try:
                 fill(file)
-            except Exception:
-                if file.error is not None:
-                    raise file.error from None
+            except Exception as error:
+                if cause := file.error or _interruption_behind(error):
+                    raise cause from None
                 raise
             os.fsync(descriptor)
         os.replace(temporary, path)
@@ -82,6 +84,13 @@ def write_durably(path: Path, fill: Callable[[Sink], None]) -> tuple[int, str]:
     with _opened(path.parent, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
     return file.bytes, file.digest.hexdigest()
+
+
+def _interruption_behind(error: BaseException | None) -> BaseException | None:
+    """A signal that ended the writing, which torch's writer turns into a complaint about its position."""
+    while error is not None and not isinstance(error, (RunInterrupted, KeyboardInterrupt, SystemExit)):
+        error = error.__context__
+    return error
 
 
 def digest_of(path: Path) -> tuple[int, str]:

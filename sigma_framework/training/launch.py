@@ -6,13 +6,16 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sigma_framework.adapter_facts import adapter_facts
+from sigma_framework.errors import SigmaError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Progress, Silent
 from sigma_framework.protocols import ControlEncoder, DataSource, Objective
-from sigma_framework.recipe import Recipe
+from sigma_framework.recipe import Recipe, check_recipe, load_recipe
 from sigma_framework.recipe.build import (
     build_backbone,
     build_datasources,
@@ -20,12 +23,21 @@ from sigma_framework.recipe.build import (
     build_objective,
     build_sampler,
 )
-from sigma_framework.run_folder import as_yaml, held, refuse_other_recipe, set_aside, versions_of, write_record
+from sigma_framework.run_folder import (
+    as_yaml,
+    held,
+    read_recipe,
+    refuse_other_recipe,
+    set_aside,
+    versions_of,
+    write_record,
+)
 from sigma_framework.specs import BackboneSpec
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.checkpoints import find_newest
 from sigma_framework.training.curriculum import BatchPlan, StagePlan, TokenBudget, plan_batches
 from sigma_framework.training.encoding_cache import EncodingCache
+from sigma_framework.training.result import result_is_whole
 from sigma_framework.training.run import run_training
 from sigma_framework.training.trackers import require_trackers
 from sigma_framework.training.training_run import TrainingOutcome, TrainingRun, is_first_process
@@ -35,12 +47,12 @@ WITHOUT_EFFECT = (
     "run.log_every",
     "train.num_workers",
     "train.threads",
-    "train.keep_latents",
     "train.checkpoint_every",
     "train.grid_every",
     "train.grid_scenes",
     "train.grid_steps",
     "train.validate_every",
+    "train.validation_batch_size",
     "train.time_limit_minutes",
     "train.keep_last",
     "train.cache_gb",
@@ -51,8 +63,9 @@ WITHOUT_EFFECT = (
     "train.num_nodes",
     "train.strategy",
     "train.accumulate",
+    "train.keep_latents",
 )
-"""Keys that do not change what is learned (the last four: up to rounding), so a resumed run may differ in them."""
+"""Keys that do not change what is learned (the last five: up to rounding), so a resumed run may differ in them."""
 
 
 def train_recipe(
@@ -74,7 +87,7 @@ def train_recipe(
     """
     if fresh and is_first_process():
         _start_anew(folder, progress)
-    refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow))
+    refuse_changed_recipe(recipe, host, folder, allow)
     require_trackers(recipe.train.loggers)
     sources = build_datasources(recipe, host)
     plan = plan_of(recipe, sources)
@@ -84,10 +97,28 @@ def train_recipe(
         return finished
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder) if is_first_process() else nullcontext():
-        run = _run_of(recipe, host, sources, plan, folder, weights)
+        run = replace(_run_of(recipe, host, sources, plan, folder, weights), allow=tuple(allow))
         # After the weights: a recipe that they refuse is mended, and must not find another recipe's run here then.
         write_record(folder, recipe.plain(folder), versions_of(host))
         return run_training(run, progress if is_first_process() else Silent())
+
+
+def refuse_changed_recipe(recipe: Recipe, host: PluginHost, folder: Path, allow: Sequence[str]) -> None:
+    """Makes sure that the folder is free or holds a run of this recipe, maybe recorded by an earlier version.
+
+    Raises:
+        RunError: it holds something else; names the differing keys.
+    """
+
+    def read(place: Path) -> Mapping[str, Any] | None:
+        """With the keys that came since it was written, at their defaults, where it can still be read as a recipe."""
+        recorded = read_recipe(place)
+        try:
+            return recorded and check_recipe(load_recipe(place / "resolved.yaml"), host).plain(place)
+        except SigmaError:
+            return recorded
+
+    refuse_other_recipe(folder, recipe.plain(folder), (*WITHOUT_EFFECT, *allow), read)
 
 
 def _start_anew(folder: Path, progress: Progress) -> None:
@@ -196,8 +227,8 @@ def granularities_of(recipe: Recipe, host: PluginHost) -> tuple[dict[str, Contro
 
 
 def _finished(folder: Path, weights: Path, plan: BatchPlan) -> TrainingOutcome | None:
-    """The outcome of a run that is already over: its last checkpoint is at the end and its weights are there."""
-    if not weights.is_dir() or not any(weights.rglob("*.safetensors")):
+    """The outcome of a run that is already over: its last checkpoint is at the end and its weights are whole."""
+    if not result_is_whole(folder, weights, plan.total_steps):
         return None
     state = find_newest(folder / "checkpoints").newest
     if state is None or state.step < plan.total_steps:

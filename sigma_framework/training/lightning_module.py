@@ -37,6 +37,7 @@ class SigmaModule(pl.LightningModule):
         optimizer_options: the recipe's ``train.optimizer`` block.
         hand_overs: per stage, what happens to the optimizer when it begins.
         recipe: the resolved recipe as YAML, for checkpoints.
+        data: facts of the data sources, for checkpoints.
         accumulate: parts of a step.
         sharded: whether the processes share the frozen weights.
         first_step: steps done before (a resumed run).
@@ -51,6 +52,7 @@ class SigmaModule(pl.LightningModule):
         hand_overs: Sequence[str],
         *,
         recipe: str = "",
+        data: Mapping[str, str] | None = None,
         accumulate: int = 1,
         sharded: bool = False,
         first_step: int = 0,
@@ -59,6 +61,7 @@ class SigmaModule(pl.LightningModule):
         super().__init__()
         self.objective, self.plan, self.optimizer_options = objective, plan, optimizer_options
         self.hand_overs, self.recipe, self.accumulate = tuple(hand_overs), recipe, accumulate
+        self.data = dict(data or {})
         self.sharded, self.shards_told = sharded, ""
         self.run_step = self.steps_done = first_step
         self.report: StepReport | None = None
@@ -69,7 +72,8 @@ class SigmaModule(pl.LightningModule):
         self._optimizer_state = optimizer_state
         self._parameters_by_name = dict(objective.trainable_parameters())
         modules = list(objective.modules())
-        self.parts = torch.nn.ModuleList(modules)
+        self._places_itself = not sharded and bool(getattr(objective, "places_itself", False))
+        self.parts = torch.nn.ModuleList(self._moved_by_lightning(modules))
         self.buffers_of_trained = TrainedBuffers(modules, self._parameters_by_name)
         self._parts_of_step: list[tuple[Batch, torch.Tensor]] = []
 
@@ -77,6 +81,13 @@ class SigmaModule(pl.LightningModule):
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What the optimizer changes, by stable name."""
         return self._parameters_by_name
+
+    def _moved_by_lightning(self, modules: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
+        """All, or only those with trained weights: Lightning would bring to the device what is kept off it."""
+        if not self._places_itself:
+            return list(modules)
+        known = {id(parameter) for parameter in self._parameters_by_name.values()}
+        return [one for one in modules if any(id(parameter) in known for parameter in one.parameters())]
 
     def configure_model(self) -> None:
         """Spreads the frozen weights over the processes, when they are to share them."""
@@ -97,6 +108,8 @@ class SigmaModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Meets the other processes; goes on with the optimizer's state of the run that is resumed."""
         self.ranks = Ranks()
+        if self._places_itself:
+            self.objective.place(self.trainer.strategy.root_device)  # type: ignore[attr-defined]  # it says that it can
         if len(starts := set(self.ranks.join([str(self.run_step)]))) > 1:
             raise RunError(
                 f"the processes found checkpoints of different steps ({', '.join(sorted(starts))}); "
@@ -170,7 +183,8 @@ class SigmaModule(pl.LightningModule):
             checkpoint.pop(unread, None)
         checkpoint["state_dict"] = dict(self.trained)
         checkpoint["buffers"] = self.buffers_of_trained.live()
-        checkpoint.update(format=FORMAT, step=self.steps_done, seed=self.plan.seed, recipe=self.recipe)
+        checkpoint.update(format=FORMAT, step=self.steps_done, seed=self.plan.seed)
+        checkpoint.update(recipe=self.recipe, data=self.data)
 
     def names_of_step(self, *, finite_too: bool) -> list[str]:
         """Keys of the step's examples over all processes, those with a finite loss on request; reads the device."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
+from sigma_framework.errors import RunError
 from sigma_framework.picture_grid import grid_picture
 from sigma_framework.training.trackers import Tracker, open_tracker
 from sigma_framework.types import RgbImage
@@ -29,15 +33,17 @@ class RunRecord:
         self.folder, self.loggers = folder, tuple(loggers)
         self._path = folder / "metrics.csv"
         self._opened: list[Tracker] | None = None
+        self._whole = False
+        """Whether the last line is known to have its end."""
 
     def add(self, values: dict[str, object]) -> None:
-        """One line of metrics.csv, and its numbers to the trackers."""
-        fresh = not self._path.exists() or self._path.stat().st_size == 0  # killed between creation and first line
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            rows = csv.DictWriter(file, COLUMNS)
-            if fresh:
-                rows.writeheader()
-            rows.writerow({name: _short(name, values.get(name, "")) for name in COLUMNS})
+        """One line of metrics.csv, and its numbers to the trackers.
+
+        Raises:
+            RunError: the file takes no more.
+        """
+        with told_by(self._path):
+            self._add_line({name: _short(name, values.get(name, "")) for name in COLUMNS})
         numbers = {name: one for name, one in values.items() if isinstance(one, float) and math.isfinite(one)}
         if numbers:
             step = values["step"]
@@ -45,12 +51,25 @@ class RunRecord:
             for tracker in self._trackers():
                 tracker.add(numbers, step)
 
+    def _add_line(self, line: dict[str, object]) -> None:
+        text = io.StringIO()
+        rows = csv.DictWriter(text, COLUMNS)
+        with self._path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END) == 0:  # also: killed between creation and first line
+                rows.writeheader()
+            elif not self._whole and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
+                text.write("\r\n")  # a full disk or a lost machine cut the last line off
+            rows.writerow(line)
+            file.write(text.getvalue().encode())
+        self._whole = True
+
     def add_grid(self, name: str, step: int, rows: Sequence[Sequence[RgbImage]], titles: Sequence[str] = ()) -> Path:
         """Writes ``grids/<name>.png`` and shows it in the trackers."""
         picture = grid_picture(rows, titles)
         path = self.folder / "grids" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        with told_by(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
         for tracker in self._trackers():
             tracker.add_picture(picture, step)
         return path
@@ -65,6 +84,18 @@ class RunRecord:
         if self._opened is None:
             self._opened = [open_tracker(name, self.folder) for name in self.loggers]
         return self._opened
+
+
+@contextmanager
+def told_by(path: Path) -> Iterator[None]:
+    """A record that cannot be written ends the run as a mistake of the machine, not as a defect of the program."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: could not be written ({error.strerror or error}); mend this and run again to go on from the last "
+            "checkpoint"
+        ) from error
 
 
 def _short(name: str, value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,8 +14,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from sigma_framework.errors import RunError
 from sigma_framework.exhaustion import LESS_TO_TRAIN, told_when_exhausted
-from sigma_framework.learning_curve import write_learning_curve
 from sigma_framework.progress import Progress
+from sigma_framework.run_folder import is_accepted
 from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.checkpoints import (
     Checkpoint,
@@ -26,8 +26,9 @@ from sigma_framework.training.checkpoints import (
     set_damaged_aside,
     sweep_unfinished,
 )
-from sigma_framework.training.data_module import SigmaDataModule
+from sigma_framework.training.data_module import SigmaDataModule, facts_of
 from sigma_framework.training.lightning_module import SigmaModule
+from sigma_framework.training.result import save_result
 from sigma_framework.training.training_run import TrainingOutcome, TrainingRun
 from sigma_framework.training.watcher import Watcher
 
@@ -46,12 +47,15 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
     if options.threads:
         torch.set_num_threads(options.threads)
     state, notes = _newest(run, progress)
+    facts = facts_of(run.sources)
+    _refuse_other_data(run, state, facts)
     module = SigmaModule(
         run.objective,
         run.plan,
         options.optimizer,
         run.hand_overs,
         recipe=run.recipe_yaml,
+        data=facts,
         accumulate=options.accumulate,
         sharded=is_sharded(run),
         first_step=state.step if state else 0,
@@ -61,7 +65,8 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
         _load_parameters(module, state)
         _load_buffers(module, state, progress)
         progress.note(f"resuming at step {state.step} of {run.plan.total_steps}")
-    refuse_full_disk(run.folder, 2 * _COPIES * bytes_of(module.trained))
+    if module.run_step < run.plan.total_steps:
+        refuse_full_disk(run.folder, _room_for_two(run, module, state))
     data = SigmaDataModule(
         run.sources,
         run.plan,
@@ -72,15 +77,14 @@ def run_training(run: TrainingRun, progress: Progress) -> TrainingOutcome:
     watcher = Watcher(run, data, progress)
     average = _average(module, options.ema_decay, state)
     if module.run_step < run.plan.total_steps:
-        with _quiet_lightning(), told_when_exhausted("training", LESS_TO_TRAIN):
+        with _quiet_lightning(), _told_of_workers(run), told_when_exhausted("training", LESS_TO_TRAIN):
             _trainer(run, [*([average] if average else []), watcher]).fit(module, datamodule=data)
     watcher.raise_if_stopped()
     if watcher.out_of_time:
         notes.append(f"train.time_limit_minutes is over, the state is saved; go on with: {run.resume_line}")
     elif run.first_process:
         with average.in_place() if average else nullcontext():
-            run.objective.save(run.weights_folder)
-        write_learning_curve(run.folder / "metrics.csv", run.weights_folder)
+            save_result(run, module.run_step)
     table = watcher.validation_table()
     return TrainingOutcome(module.run_step, table, run.weights_folder, tuple(notes), complete=not watcher.out_of_time)
 
@@ -97,6 +101,28 @@ def _newest(run: TrainingRun, progress: Progress) -> tuple[Checkpoint | None, li
     if run.first_process:
         set_damaged_aside(found)
     return found.newest, found.notes
+
+
+def _room_for_two(run: TrainingRun, module: SigmaModule, state: Checkpoint | None) -> int:
+    """Bytes for the next checkpoint and the one to fall back on, less what is there already."""
+    if state is None:
+        return 2 * _COPIES * bytes_of(module.trained)
+    there = len(list((run.folder / "checkpoints").glob("step-*.pt")))
+    return max(1, 2 - there) * bytes_of((state.parameters, state.optimizer, state.average))
+
+
+def _refuse_other_data(run: TrainingRun, state: Checkpoint | None, facts: Mapping[str, str]) -> None:
+    """Raises RunError when the sources no longer give the examples that the run's steps were planned from."""
+    if state is None or state.step >= run.plan.total_steps:
+        return
+    for name, then in state.data.items():
+        now, key = facts.get(name, then), f"datasources.{name}"
+        accepted = is_accepted(key, run.allow) or any(one.startswith(f"{key}.") for one in run.allow)
+        if now != then and not accepted:
+            raise RunError(
+                f"{key}: found {now} (digest of their shapes), but the run was begun with {then}: its next steps would "
+                f"not be those planned; bring the data back, --allow {key} goes on with these, --fresh starts anew"
+            )
 
 
 def is_sharded(run: TrainingRun) -> bool:
@@ -180,6 +206,20 @@ def _load_buffers(module: SigmaModule, state: Checkpoint, progress: Progress) ->
             f"the checkpoint holds other buffers than this recipe trains ({len(wrong)} differ, first: {wrong[0]}); "
             "use --fresh to start anew"
         )
+
+
+@contextmanager
+def _told_of_workers(run: TrainingRun) -> Iterator[None]:
+    """A data worker that something ended, mostly the system for want of memory, is no defect of the program."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"a data worker ended too early ({' '.join(str(error).split())[:120]}); it may have run out of memory: "
+            f"write fewer train.num_workers (found {run.options.num_workers}); go on with: {run.resume_line}"
+        ) from error
 
 
 @contextmanager

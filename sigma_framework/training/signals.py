@@ -9,36 +9,25 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 
-LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, a scheduler's end, a scheduler's warning before it."""
+LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C, a scheduler's end, a scheduler's warning before it, a terminal that was closed."""
 
 
 def listen(stop: Callable[[int], None]) -> Callable[[], None]:
-    """Has the signals call ``stop`` with their number; returns what puts the earlier handlers back."""
+    """Has the signals call ``stop`` with their number; returns what puts the earlier handlers back.
+
+    One that is ignored stays so: ``nohup`` and shells that start jobs in the background mean it.
+    """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = {number: signal.signal(number, lambda got, _: stop(got)) for number in LISTENED}
+    heard = [number for number in LISTENED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda got, _: stop(got)) for number in heard}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     return restore
-
-
-def leave_to_parent(_worker: int) -> None:
-    """In a process that loads data: the parent hears the signals and ends its workers itself.
-
-    Ctrl-C and a scheduler's signals reach the whole process group. A worker that died of them would be an error
-    in the parent, which still needs its data to finish the step. The second SIGTERM is the parent's own.
-    """
-
-    def first_term(number: int, _: object) -> None:
-        signal.signal(number, lambda *_: os._exit(0))
-
-    for number in LISTENED:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, first_term)
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> str:

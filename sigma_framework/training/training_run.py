@@ -34,6 +34,8 @@ class TrainingRun:
     """Per stage: keep, carry_d or reset."""
     resume_line: str
     """The command that goes on with this run."""
+    allow: tuple[str, ...] = ()
+    """Keys of the recipe in which it may differ from the run that it goes on with."""
 
     @property
     def first_process(self) -> bool:

@@ -42,6 +42,7 @@ class Watcher(pl.Callback):
         self._losses: deque[float] = deque(maxlen=_RECENT)
         self._bad: deque[bool] = deque(maxlen=_RECENT)
         self._saved = -1
+        self._remarked = False
         self._waiting: SigmaModule | None = None
         """The module while the run waits for data: nothing is half done then."""
         self._clock = self._started = time.perf_counter()
@@ -78,6 +79,7 @@ class Watcher(pl.Callback):
         last_of_stage = inner + 1 == self.run.plan.stages[stage].steps
         self._write(module, stage, done, last_of_stage)
         self._judge(module, done)
+        self._remark()
         if last_of_stage or (self.run.options.grid_every and done % self.run.options.grid_every == 0):
             self._draw(module, stage, done)
         if last_of_stage or done % self.run.options.checkpoint_every == 0:
@@ -158,6 +160,13 @@ class Watcher(pl.Callback):
             f"{told}, and train.max_bad_steps is {options.max_bad_steps}. Look at these examples, or lower "
             "train.optimizer.d_coef (prodigy) or lr (adamw); run again to go on from the last checkpoint"
         )
+
+    def _remark(self) -> None:
+        """Tells once what the objective has to say."""
+        remark = getattr(self.run.objective, "remark", None)
+        if remark is not None and not self._remarked and (told := remark()):
+            self._remarked = True
+            self.progress.note(told)
 
     def _end_if_asked(self, module: SigmaModule, done: int) -> None:
         """Saves and ends the loop when all processes know of a wish to stop; one process alone need not ask."""

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 KILLS = int(os.environ.get("SIGMA_KILLS", "20"))
 """20 in ``make test``, 200 in ``make soak``."""
 TRAIN = {"batch_size": 2, "checkpoint_every": 2, "num_workers": 0}
@@ -41,6 +43,25 @@ def test_killed_runs_lose_nothing(tmp_path: Path, forks: Any, reader: Any) -> No
     assert reader.same_weights(tmp_path / "whole", folder)
     assert not list((folder / "checkpoints").glob(".*"))
     assert len(list((folder / "checkpoints").iterdir())) == 4, "two checkpoints with their manifests"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_processes_of_a_job_is_not_its_workers_end(
+    tmp_path: Path, forks: Any, reader: Any, number: int
+) -> None:
+    """Ctrl-C reaches the data workers too, and so do a scheduler's signals; here the run waits for them."""
+    job = {"steps": (12,), "train": {**TRAIN, "checkpoint_every": 100, "num_workers": 2}, "slow": True}
+    pid = forks.start(tmp_path / "stopped", **job)
+    since = time.monotonic()
+    while len(reader.losses(tmp_path / "stopped")) < 4 and time.monotonic() - since < 600:
+        time.sleep(0.002)
+    os.killpg(pid, number)
+    assert forks.status(pid) == 128 + number, (tmp_path / "stopped" / "messages.txt").read_text()
+    assert reader.step(tmp_path / "stopped") >= 4
+    for name in ("stopped", "whole"):
+        assert forks.run(tmp_path / name, **job) == 0
+    assert reader.losses(tmp_path / "stopped") == reader.losses(tmp_path / "whole")
+    assert reader.same_weights(tmp_path / "stopped", tmp_path / "whole")
 
 
 def wait_for_an_instant(folder: Path, rng: random.Random, reader: Any) -> None:

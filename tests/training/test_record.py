@@ -30,6 +30,28 @@ def test_a_second_process_appends(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_a_line_that_was_cut_off_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path, ())
+    record.add({"step": 1, "stage": "s1", "loss": 0.5})
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(path.read_bytes() + b"2,s1,0.2")
+    again = RunRecord(tmp_path, ())
+    for step in (2, 3):
+        again.add({"step": step, "stage": "s1", "loss": 0.25})
+    with path.open() as file:
+        rows = [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+    assert rows == [("1", "0.5"), ("2", "0.2"), ("2", "0.25"), ("3", "0.25")]
+
+
+def test_a_record_that_takes_no_more_is_told_with_the_way_on(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(RunError, match=r"metrics\.csv: could not be written \(Is a directory\).*run again"):
+        RunRecord(tmp_path, ()).add({"step": 1, "stage": "s1", "loss": 0.5})
+    (tmp_path / "grids").write_text("no folder")
+    with pytest.raises(RunError, match=r"grids/s1\.png: could not be written \(File exists\)"):
+        RunRecord(tmp_path, ()).add_grid("s1", 1, [[np.zeros((8, 8, 3), np.uint8)]])
+
+
 class StandIn(ModuleType):
     """Notes the calls that wandb and trackio share."""
 

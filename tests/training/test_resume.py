@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,11 +25,14 @@ from sigma_framework.errors import RunError, RunInterrupted
 from sigma_framework.progress import Silent
 from sigma_framework.training import checkpoints, durable_file, lightning_module
 from sigma_framework.training.average import RunningAverage
+from sigma_framework.training.checkpoints import bytes_of, path_of
 from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
+from sigma_framework.training.signals import listen
 from sigma_framework.training.training_run import TrainingRun
 
-STEPS = (5, 20)
+STEPS = (5, 21)
+"""The last stop, one step into the second stage, leaves 20 more."""
 ADAMW = {"batch_size": 2, "checkpoint_every": 100}
 PRODIGY = {**ADAMW, "optimizer": {"type": "prodigy", "d0": 1e-4}}
 
@@ -66,10 +72,10 @@ class StopAfter(Silent):
 
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "adamw": (ADAMW, (3, 4, 5, 6)),
-    "prodigy": (PRODIGY, (3, 5)),
-    "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4,)),
+    "prodigy": (PRODIGY, (3, 4, 5, 6)),
+    "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4, 5)),
     "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
-    "bf16": ({**PRODIGY, "precision": "bf16"}, (4,)),
+    "bf16": ({**PRODIGY, "precision": "bf16"}, (4, 5)),
     "fused": ({**ADAMW, "optimizer": {"type": "adamw", "lr": 1e-2, "fused": True}}, (5,)),
     "muon": ({**ADAMW, "optimizer": {"type": "muon", "lr": 1e-2}}, (5,)),
     "average": ({**ADAMW, "ema_decay": 0.9}, (4,)),
@@ -156,6 +162,45 @@ def test_a_checkpoint_from_before_buffers_is_read_and_told(tmp_path: Path, monke
     recorded(run)
     run_training(run, progress)
     assert any("holds no buffers" in note for note in progress.notes)
+
+
+def test_data_that_changed_in_between_are_refused_until_they_are_accepted(tmp_path: Path, reader: Any) -> None:
+    """The plan is drawn from what the sources have: with another example in them all later steps are others."""
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, ADAMW), StopAfter(4))
+    run = training(tmp_path, ADAMW)
+    run = replace(run, sources={"toy": replace(run.sources["toy"], length=61)})  # type: ignore[type-var]  # a dataclass
+    told = r"datasources\.toy: found 61 examples, \w+ .* begun with 60 examples, \w+: .*--allow datasources\.toy"
+    with pytest.raises(RunError, match=told):
+        run_training(run, Silent())
+    with pytest.raises(RunInterrupted):
+        run_training(replace(run, allow=("datasources",)), StopAfter(2))
+    assert reader.step(tmp_path) == 6
+    run_training(run, Silent())  # the newest checkpoint is of the new data
+
+
+def test_a_run_without_room_for_two_checkpoints_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any
+) -> None:
+    """One that goes on needs room for the next one alone: the earlier ones are there already."""
+    usage, needed = shutil.disk_usage(tmp_path), bytes_of({})
+
+    def free(count: float) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(count * needed)))
+
+    free(9)
+    with pytest.raises(RunError, match=r"needs about 1\d MB, 9 MB are free"):
+        run_training(training(tmp_path, ADAMW), Silent())
+    assert not reader.losses(tmp_path)
+    free(12)
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, {**ADAMW, "checkpoint_every": 2}), StopAfter(5))
+    free(1.5)
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, ADAMW), StopAfter(1))
+    free(0.25)
+    with pytest.raises(RunError, match=r"0 MB are free"):
+        run_training(training(tmp_path, ADAMW), Silent())
 
 
 def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, reader: Any) -> None:
@@ -289,7 +334,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SENT = [
     *((place, signal.SIGTERM) for place in PLACES),
-    *((during_a_step, number) for number in (signal.SIGINT, signal.SIGUSR1)),
+    *((during_a_step, number) for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)),
     *((to_the_whole_group, number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)),
 ]
 
@@ -313,21 +358,100 @@ def test_a_signal_anywhere_saves_and_says_how_to_go_on(
     assert reader.losses(undisturbed) == reader.losses(tmp_path)
 
 
-def test_a_killed_data_worker_is_told_and_the_run_goes_on(tmp_path: Path, reader: Any, undisturbed: Path) -> None:
-    train = {**ADAMW, "checkpoint_every": 3, "num_workers": 1}
-    run = training(tmp_path, train)
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_second_interrupt_in_a_save_stops_at_once(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, call: str
+) -> None:
+    """torch's writer turns what its sink raises into an error of its own; the exit code is that of the signal."""
+    train = {**ADAMW, "checkpoint_every": 3}
+    plain, calls = getattr(os, call), []
 
-    def kill() -> None:
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        time.sleep(0.2)
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(call)
+        if len(calls) == 3 and call == "write":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(calls) == 5 and call == "fsync":  # of the second checkpoint's file
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(*arguments)
 
-    _in_the_loss(run, lambda calls: torch.is_grad_enabled() and calls == 7, kill)
-    with pytest.raises(RunError, match=r"a process that loads data was killed: .*lower train.num_workers"):
-        run_training(run, Silent())
-    assert reader.step(tmp_path) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_file.os, call, interrupted)
+        with pytest.raises(RunInterrupted, match="stopped at once") as caught:
+            run_training(training(tmp_path, train), Silent())
+    assert caught.value.exit_code == 130
+    assert reader.step(tmp_path) == (3 if call == "fsync" else 0)
+    assert not list((tmp_path / "checkpoints").glob(".*"))
     run_training(training(tmp_path, train), Silent())
     assert reader.same_weights(undisturbed, tmp_path)
+
+
+def test_a_signal_before_the_first_step_is_followed_too(tmp_path: Path, reader: Any, undisturbed: Path) -> None:
+    """In the validation that a run begins with: nothing is learned yet, and the run begins again."""
+    train = {**ADAMW, "checkpoint_every": 3}
+    run = training(tmp_path, train)
+    _in_the_loss(run, lambda calls: calls == 1, once(signal.SIGTERM))
+    with pytest.raises(RunInterrupted) as caught:
+        run_training(run, Silent())
+    assert caught.value.exit_code == 143
+    assert reader.step(tmp_path) == 0
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert reader.losses(undisturbed) == reader.losses(tmp_path)
+
+
+def test_a_run_falls_back_from_a_damaged_checkpoint_and_learns_the_same(
+    tmp_path: Path, reader: Any, undisturbed: Path
+) -> None:
+    train = {**ADAMW, "checkpoint_every": 3}
+    with pytest.raises(RunInterrupted):
+        run_training(training(tmp_path, train), StopAfter(7))
+    newest = path_of(tmp_path / "checkpoints", 7)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    progress = StopAfter()
+    run_training(training(tmp_path, train), progress)
+    assert progress.notes[0].startswith("step-00000007.pt was passed over: found ")
+    assert "resuming at step 6 of 26" in progress.notes
+    assert newest.with_name("step-00000007.pt.damaged").exists()
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert sorted(set(reader.losses(tmp_path))) == sorted(reader.losses(undisturbed))
+
+
+def test_a_disk_that_fills_up_ends_a_run_that_goes_on_when_there_is_room(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
+) -> None:
+    train, calls = {**ADAMW, "checkpoint_every": 3}, []
+
+    def replace(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 5:  # two checkpoints have a file and a manifest each
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        Path(source).rename(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_file.os, "replace", replace)
+        with pytest.raises(RunError, match=r"step-00000006\.pt: .*earlier ones are intact \(No space left on device\)"):
+            run_training(training(tmp_path, train), Silent())
+    assert reader.step(tmp_path) == 5
+    run_training(training(tmp_path, train), Silent())
+    assert reader.same_weights(undisturbed, tmp_path)
+    assert sorted(set(reader.losses(tmp_path))) == sorted(reader.losses(undisturbed))
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    got: list[int] = []
+    try:
+        restore = listen(got.append)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        restore()
+        assert got == [signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,17 +15,20 @@ from typing import Any
 import pytest
 import torch
 
-from sigma_framework.errors import RunError, RunInterrupted
+from sigma_framework import Example
+from sigma_framework.errors import DataError, Problem, RunError, RunInterrupted, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
-from sigma_framework.recipe import check_recipe, load_recipe
+from sigma_framework.recipe import Recipe, check_recipe, load_recipe
 from sigma_framework.recipe.build import build_datasources
 from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
+from sigma_framework.run_folder import write_record
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
-from sigma_framework.training.checkpoints import find_newest
+from sigma_framework.training.checkpoints import bytes_of, find_newest, path_of
 from sigma_framework.training.curriculum import StagePlan, plan_batches
-from sigma_framework.training.launch import _start_anew, objective_of, plan_of
+from sigma_framework.training.encoding_cache import EncodingCache
+from sigma_framework.training.launch import _start_anew, objective_of, plan_of, refuse_changed_recipe
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
 
@@ -156,6 +160,54 @@ def test_data_workers_change_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(none[name], two[name]) for name in none)
 
 
+def test_a_data_worker_that_the_system_killed_is_told_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ToySource.__getitem__
+
+    def killed(self: ToySource, index: int) -> Example:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(self, index)
+
+    monkeypatch.setattr(ToySource, "__getitem__", killed)
+    with pytest.raises(RunError, match=r"a data worker ended .*num_workers \(found 1\); go on with: sigma-run again"):
+        run_training(training(tmp_path, replace(TRAIN, num_workers=1)), Silent())
+
+
+def test_a_runs_checkpoint_holds_what_is_trained_and_nothing_frozen(tmp_path: Path) -> None:
+    run = training(tmp_path, steps=(2, 1))
+    run_training(run, Silent())
+    path = path_of(tmp_path / "checkpoints", 3)
+    content = torch.load(path, weights_only=True)
+    trained = run.objective.trainable_parameters()
+    assert set(content["state_dict"]) == set(trained)
+    assert content["buffers"] == {}
+    tensors = 3 * sum(weight.nbytes for weight in trained.values())  # AdamW keeps two moments
+    assert sum(weight.nbytes for module in run.objective.modules() for weight in module.parameters()) > tensors / 3
+    assert tensors < bytes_of(content) - bytes_of({}) < 1.01 * tensors
+    assert {"step", "seed", "recipe", "data", "optimizer_states"} < set(content)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_example_that_cannot_be_delivered_is_named_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    plain, problem = ToySource.__getitem__, Problem("mask", "found nothing, expected a picture")
+
+    def damaged(self: ToySource, index: int) -> Example:
+        if index < 45:  # the others are validation's
+            raise SceneError("00007.tar", [problem])
+        return plain(self, index)
+
+    monkeypatch.setattr(ToySource, "__getitem__", damaged)
+    with pytest.raises(DataError) as caught:
+        run_training(training(tmp_path, replace(TRAIN, num_workers=workers)), Silent())
+    first, second = caught.value.render().splitlines()
+    assert re.fullmatch(r"datasources\.toy, example \d+: 00007\.tar: 1 problem", first)
+    assert second.strip() == str(problem)
+
+
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
     run_training(training(tmp_path, steps=(2, 1)), Silent())
     with pytest.raises(RunError, match="holds other weights"):
@@ -230,6 +282,21 @@ def test_a_source_without_depth_draws_what_it_can() -> None:
     assert all(not one.spatial[..., 2].any() for one in made)
 
 
+def test_a_full_cache_is_told_once(tmp_path: Path) -> None:
+    class Notes(Silent):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    run, progress = training(tmp_path), Notes()
+    assert isinstance(run.objective, AdapterObjective)
+    run.objective.cache = EncodingCache(tmp_path / "cache", run.objective.backbone, 1)
+    run_training(run, progress)
+    assert sum("is full" in text for text in progress.told) == 1
+
+
 def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from sigma_framework.run_folder import held\n"
@@ -248,6 +315,25 @@ def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:
     other.communicate("")
     _start_anew(folder, Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["run.1"]
+
+
+def test_a_record_of_an_earlier_version_lacks_only_defaults(tmp_path: Path) -> None:
+    """Keys that came since then are at their defaults in it, so that an upgrade refuses no run that goes on."""
+    host, path = PluginHost.discover(), Path(__file__).parents[2] / "recipes" / "curriculum.yaml"
+
+    def checked(*overrides: str) -> Recipe:
+        return check_recipe(load_recipe(path, overrides), host)
+
+    plain = checked().plain(tmp_path)
+    del plain["train"]["attention_loss_weight"], plain["backbone"]["activation_gb"], plain["train"]["ema_decay"]
+    write_record(tmp_path, plain, {})
+    refuse_changed_recipe(checked(), host, tmp_path, ())
+    with pytest.raises(RunError, match=r"differs in train\.attention_loss_weight;"):
+        refuse_changed_recipe(checked("train.attention_loss_weight=0.5"), host, tmp_path, ())
+    plain["train"]["of_old"] = 1
+    write_record(tmp_path, plain, {})
+    with pytest.raises(RunError, match=r"differs in .*train\.of_old;"):
+        refuse_changed_recipe(checked(), host, tmp_path, ())
 
 
 def test_a_recipe_sets_the_token_budget_and_the_cache(tmp_path: Path) -> None:

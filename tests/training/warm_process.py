@@ -1,9 +1,9 @@
 """A process that has everything imported and forks small trainings: ``python warm_process.py``, one JSON job per line.
 
-A job: {"folder": ..., "steps": [..], "train": {...}, "environment": {...}}; the answer is {"pid": ...}, and when
-the training has ended {"status": ...}, its exit status as ``os.waitpid`` gives it, one line per process, in the order
-of the jobs. The training's messages are appended to ``folder/messages.txt``, the keys of its examples per step to
-``folder/seen-<rank>.txt``.
+A job: {"folder": ..., "steps": [..], "train": {...}, "environment": {...}}, with "slow": true for data that take time;
+the answer is {"pid": ...}, and when the training has ended {"status": ...}, its exit status as ``os.waitpid`` gives it,
+one line per process, in the order of the jobs. The training's messages are appended to ``folder/messages.txt``, the
+keys of its examples per step to ``folder/seen-<rank>.txt``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +91,14 @@ def _without_mood(inner: AdapterObjective, seen: Path) -> Any:
     return loss
 
 
+class Slow(ToySource):
+    """A source that its training always waits for."""
+
+    def __getitem__(self, index: int) -> Example:
+        time.sleep(0.03)
+        return super().__getitem__(index)
+
+
 class Messages(Silent):
     """Appends what people would be told to a file."""
 
@@ -106,7 +115,8 @@ def training(job: dict[str, Any]) -> TrainingRun:
     folder.mkdir(parents=True, exist_ok=True)
     block = {"optimizer": {"type": "adamw", "lr": 1e-2}, "validation_scenes": 2, "grid_scenes": 1, **job["train"]}
     train = TrainBlock(**{**block, "threads": 1, "optimizer": OptimizerBlock(**block["optimizer"])})
-    sources = {"toy": ToySource(length=60, size_hw=(32, 32), identity_size=16)}
+    source = Slow if job.get("slow") else ToySource
+    sources = {"toy": source(length=60, size_hw=(32, 32), identity_size=16)}
     stages = [
         StagePlan(name=f"s{number}", steps=steps, min_subjects=1, max_subjects=None, sources=("toy",))
         for number, steps in enumerate(job["steps"], 1)
@@ -154,6 +164,7 @@ def main() -> None:
         Path(job["folder"]).mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if pid == 0:
+            os.setpgid(0, 0)  # a group of its own, as a terminal or a scheduler gives a job
             os._exit(child(job))
         answer({"pid": pid})
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import FluxKontextPipeline
 
+from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.pocket_training.base_objective import (
     COMPOSE_TEMPLATE,
@@ -182,6 +183,23 @@ def test_kept_latents_change_nothing(make: Make, examples: tuple[Example, ...]) 
     limited = make(keep_latents=2)
     limited.loss(examples[:4], seeded(*range(4)))
     assert len(limited._latents) == 2
+
+
+def test_kept_latents_do_not_tell_what_else_was_missing(
+    make: Make, examples: tuple[Example, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run's memory is empty. An encoder's last bits depend on the batch; here they are made to."""
+    plain = FluxKontextBackbone.encode_image
+
+    def encode_image(self: FluxKontextBackbone, images: torch.Tensor, role: str) -> Tokens:
+        tokens = plain(self, images, role)
+        return Tokens(values=tokens.values * (1 + 0.01 * len(images)), ids=tokens.ids)
+
+    monkeypatch.setattr(FluxKontextBackbone, "encode_image", encode_image)
+    kept, resumed = make(keep_latents=100, reference_share=0.5), make(keep_latents=100, reference_share=0.5)
+    kept.loss(examples[:3], seeded(*range(3)))
+    again, anew = (one.loss(examples, seeded(*range(10, 18))) for one in (kept, resumed))
+    assert torch.equal(again, anew)
 
 
 def test_pictures_are_target_reference_and_result(make: Make, example: Example) -> None:

@@ -12,7 +12,7 @@ from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sigma_backbones.flux_kontext.checkpointing import BlockCheckpointing
+from sigma_backbones.checkpointing import BlockCheckpointing
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.flux_kontext.explain import explain
 from sigma_backbones.flux_kontext.memory_estimate import activations, kept_numbers
@@ -64,7 +64,7 @@ def measured(tokens: int, *, trains: bool, checkpointing: bool, twice: int = 3) 
             if ".lora_" in name:
                 parameter.data = parameter.data.float()
     if checkpointing:
-        blocks = BlockCheckpointing(transformer, None)
+        blocks = BlockCheckpointing(transformer, None, kept_numbers)
         blocks.twice = twice
         transformer.enable_gradient_checkpointing(blocks)
     with LiveStorages() as live, torch.set_grad_enabled(trains):

@@ -60,6 +60,26 @@ def test_text_encoders_and_transformer_take_turns(make_backbone: MakeBackbone, m
     assert moves == [*text, *pictures, *text]
 
 
+def test_text_encoders_that_rest_come_back_for_a_prompt(
+    make_backbone: MakeBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[str] = []
+    backbone = make_backbone().to(torch.device("cpu", 0))  # another name of the same device
+    for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        monkeypatch.setattr(
+            getattr(backbone.parts, name), "to", lambda where, name=name: moves.append(f"{name} {where}")
+        )
+    before = backbone.encode_prompt(["a cube"]).values
+    backbone.rest_text_encoders()
+    backbone.rest_text_encoders()
+    backbone._placement.take_turn("image")
+    assert moves == ["text_encoder cpu", "text_encoder_2 cpu"]
+    moves.clear()
+    assert torch.equal(backbone.encode_prompt(["a cube"]).values, before)
+    backbone.encode_prompt(["a cube"])
+    assert moves == ["text_encoder cpu:0", "text_encoder_2 cpu:0"]
+
+
 def with_attention_vae(backbone: FluxKontextBackbone) -> FluxKontextBackbone:
     """The same base with the kind of VAE that FLUX.1 has, small."""
     with torch.random.fork_rng():

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from sigma_backbones import POCKET
+from sigma_backbones.checkpointing import BlockCheckpointing, checkpoint_blocks
 from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux2_klein import tokens
 from sigma_backbones.flux2_klein.config import Flux2KleinConfig
+from sigma_backbones.flux2_klein.kept_memory import kept_numbers
 from sigma_backbones.flux2_klein.loading import Flux2KleinParts, load_parts
 from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
@@ -52,9 +54,11 @@ class Flux2KleinBackbone:
         self.config = config
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
+        self._text_rests = False
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
+        self.checkpointing: BlockCheckpointing | None = None
         if config.gradient_checkpointing:
-            parts.transformer.enable_gradient_checkpointing()
+            self.checkpointing = checkpoint_blocks(parts.transformer, config.activation_gb, kept_numbers)
 
     @property
     def transformer(self) -> Any:
@@ -75,7 +79,16 @@ class Flux2KleinBackbone:
         """Moves all models; returns itself."""
         for model in self.parts.models():
             model.to(device)
+        self._text_rests = False
         return self
+
+    def rest_text_encoders(self) -> None:
+        """To the CPU until a prompt is encoded again."""
+        if not self._text_rests:
+            self.parts.text_encoder.to("cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._text_rests = True
 
     def modules(self) -> Sequence[nn.Module]:
         """The transformer, the VAE and the text encoder."""
@@ -106,6 +119,9 @@ class Flux2KleinBackbone:
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
+        if self._text_rests:
+            self.parts.text_encoder.to(self.device)
+            self._text_rests = False
         if self._cuts_to_report:
             for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
                 self._cuts_to_report -= 1
@@ -134,6 +150,8 @@ class Flux2KleinBackbone:
         """One call of the transformer on ``[X, conditions]``, cut to X's tokens; float32. ``guidance`` is not read."""
         dtype, device = self.transformer.dtype, self.device
         sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
+        if self.checkpointing is not None:
+            self.checkpointing.plan(len(sequence), text.values.shape[1] + sequence.shape[1], dtype.itemsize)
         (velocity,) = self.transformer(
             hidden_states=sequence.to(device, dtype),
             timestep=t.to(device),

@@ -25,9 +25,16 @@ class Flux2KleinConfig:
     """``stack``: the VAE sees the identity images as one tall image (section 3.3); ``blocks``: each alone."""
     gradient_checkpointing: bool = False
     """Computes activations a second time in the backward pass: much less memory, about a third more time."""
+    activation_gb: float | None = None
+    """With ``gradient_checkpointing``: memory for the activations of a training step, GB. Of each step only as many
+    blocks are computed twice as its length needs, none of a short one; null computes all of them twice."""
     adapter_dtype: Literal["float32", "bfloat16"] = "float32"
     """Numbers of adapter files that are written."""
 
     def __post_init__(self) -> None:
         if not self.weights.strip():
             raise ValueError("weights must be a folder or a hub id, found an empty text")
+        if self.activation_gb is not None and not (self.gradient_checkpointing and self.activation_gb > 0):
+            raise ValueError(
+                f"activation_gb: found {self.activation_gb}, expected more than 0, and gradient_checkpointing: true"
+            )

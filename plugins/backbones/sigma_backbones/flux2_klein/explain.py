@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
+from sigma_backbones.flux2_klein.kept_memory import kept_numbers, planned_blocks
 from sigma_backbones.flux2_klein.parameter_counts import (
     adapter_parameters,
     text_encoder_parameters,
@@ -55,9 +56,6 @@ OTHER_LICENCE = "that of these weights; FLUX.2 klein 4B: Apache-2.0, klein 9B: n
 BYTES_PER_NUMBER = {"auto": 2, "float32": 4, "bfloat16": 2, "float16": 2}
 PRODIGY_BYTES = 4 * (1 + 1 + 4)
 """Per adapter parameter in training: weight, gradient, and Prodigy's two moments, s and the start, float32 each."""
-KEPT_BYTES = {4: (85, 93), 2: (57, 65)}
-"""By bytes of a number: what a double and a single block keep for the backward pass, bytes per token and number of the
-transformer's width, with the default LoRA. Counted on tensors saved by autograd; adapters keep float32 copies."""
 RUNNING_KEPT = 22
 """Numbers of the transformer's width per token that a block holds at once while it runs."""
 
@@ -117,16 +115,15 @@ def memory_estimate(
     size = BYTES_PER_NUMBER[config.dtype]
     double, single = int(shape["num_layers"]), int(shape["num_single_layers"])
     trains = facts.get("task") == "train"
-    if not trains:
-        kept = RUNNING_KEPT * size
-    elif config.gradient_checkpointing:  # every block's input, and one block at a time
-        kept = (double + single) * size + max(KEPT_BYTES[size])
-    else:
-        kept = double * KEPT_BYTES[size][0] + single * KEPT_BYTES[size][1]
+    each = int(facts.get("batch_size", 1)) * tokens["total"] * width_of(shape) * size
+    twice = double + single if config.gradient_checkpointing else 0
+    if config.activation_gb is not None:
+        twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size)
+    kept = kept_numbers(twice, double, single, size) if trains else RUNNING_KEPT
     return {
         "weights": size * sum(parameters[name] for name in ("transformer", "vae", "text_encoders")),
         "adapter_and_optimizer": parameters["adapter"] * (PRODIGY_BYTES if trains else 4),
-        "activations": int(facts.get("batch_size", 1)) * tokens["total"] * width_of(shape) * kept,
+        "activations": round(each * kept),
     }
 
 

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from sigma_backbones import POCKET, pocket_folder
+from sigma_backbones.checkpointing import BlockCheckpointing, checkpoint_blocks
 from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux_kontext import tokens
 from sigma_backbones.flux_kontext.attention import AttentionWatch, Report, watched
-from sigma_backbones.flux_kontext.checkpointing import checkpoint_blocks
 from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
 from sigma_backbones.flux_kontext.depth_control import load_control, residuals, split_structure
 from sigma_backbones.flux_kontext.kernels import use_kernels
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, load_parts
+from sigma_backbones.flux_kontext.memory_estimate import kept_numbers
 from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
 from sigma_backbones.flux_kontext.quantization import quantization_options, require_quantization
@@ -73,7 +74,9 @@ class FluxKontextBackbone:
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
         self._plan = plan_steps(parts.transformer)
-        self.checkpointing = checkpoint_blocks(parts.transformer, config)
+        self.checkpointing: BlockCheckpointing | None = None
+        if config.gradient_checkpointing:
+            self.checkpointing = checkpoint_blocks(parts.transformer, config.activation_gb, kept_numbers)
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         use_kernels(parts.transformer, config)
 
@@ -100,6 +103,10 @@ class FluxKontextBackbone:
         if self._control is not None:
             self._control.to(device)
         return self
+
+    def rest_text_encoders(self) -> None:
+        """To the CPU until a prompt is encoded again."""
+        self._placement.rest_text()
 
     def modules(self) -> Sequence[nn.Module]:
         """The transformer, the VAE and both text encoders."""

@@ -22,6 +22,7 @@ from sigma_backbones.flux_kontext.config import (
     quantization,
 )
 from sigma_backbones.flux_kontext.parameter_counts import linear_layers, norm_parameters, transformer_parameters
+from sigma_backbones.planned_blocks import fewest_blocks
 
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZED_BYTES = {"int8": (1.0, 5), "float8": (1.0, 4), "nf4": (0.5 + 4 / 64, 0)}
@@ -131,10 +132,7 @@ def kept_numbers(twice: int, double: int, single: int, size: int) -> float:
 
 def planned_blocks(numbers: float, double: int, single: int, size: int) -> int:
     """The fewest blocks to compute twice so that a step holds at most ``numbers``; all where that is not enough."""
-    for twice in range(double + single + 1):
-        if kept_numbers(twice, double, single, size) <= numbers:
-            return twice
-    return double + single
+    return fewest_blocks(numbers, double + single, lambda twice: kept_numbers(twice, double, single, size))
 
 
 def vae_activations(facts: Mapping[str, Any], size: int, *, tiled: bool) -> int:

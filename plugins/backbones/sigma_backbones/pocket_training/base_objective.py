@@ -142,18 +142,24 @@ class PocketBaseObjective:
         ids = image_ids("identity", count * height // TOKEN_PIXELS, width // TOKEN_PIXELS, self.backbone.device)
         return [Tokens(values=blocks.values.unflatten(0, (len(examples), count)).flatten(1, 2), ids=ids)]
 
-    @torch.no_grad()
     def _encoded(self, pictures: Sequence[RgbImage], keys: Sequence[str], role: str) -> Tokens:
         """Tokens of pictures of one size; looked up by key where they are kept."""
         missing = [k for k, key in enumerate(keys) if key not in self._latents]
-        found = self.backbone.encode_image(as_images([pictures[k] for k in missing]), role) if missing else None
-        fresh = dict(zip(missing, found.values, strict=True)) if found else {}
-        values = torch.stack([fresh[k] if k in fresh else self._latents[key] for k, key in enumerate(keys)])
-        room = self.options.keep_latents - len(self._latents)
-        self._latents |= {keys[k]: value for k, value in list(fresh.items())[: max(room, 0)]}
+        values = {k: self._latents[key] for k, key in enumerate(keys) if k not in missing}
+        values |= dict(zip(missing, self._encode_missing([pictures[k] for k in missing], role), strict=True))
+        room = max(0, self.options.keep_latents - len(self._latents))
+        self._latents |= {keys[k]: values[k].clone() for k in missing[:room]}
         height, width = pictures[0].shape[:2]
         ids = image_ids(role, height // TOKEN_PIXELS, width // TOKEN_PIXELS, self.backbone.device)
-        return Tokens(values=values.to(self.backbone.device), ids=ids)
+        stacked = torch.stack([values[k] for k in range(len(keys))])
+        return Tokens(values=stacked.to(self.backbone.device), ids=ids)
+
+    @torch.no_grad()
+    def _encode_missing(self, pictures: Sequence[RgbImage], role: str) -> Sequence[Tensor]:
+        """Where latents are kept each picture by itself: which others are missing must not show in its last bits."""
+        if self.options.keep_latents and len(pictures) > 1:
+            return [self.backbone.encode_image(as_images([one]), role).values[0] for one in pictures]
+        return [*self.backbone.encode_image(as_images(pictures), role).values] if pictures else []
 
     def _token_weights(self, examples: Sequence[Example]) -> Tensor:
         """(b, l) with mean 1 per example: more where subjects are."""

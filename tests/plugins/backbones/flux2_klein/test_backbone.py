@@ -68,3 +68,17 @@ def test_an_adapter_that_is_not_there_is_not_saved(klein: Flux2KleinBackbone, tm
     with pytest.raises(WeightsError, match="not loaded"):
         klein.save_adapter(tmp_path / "adapter", "nobody", {})
     assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
+
+
+def test_text_encoders_that_rest_come_back_for_a_prompt(
+    klein: Flux2KleinBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[str] = []
+    before = klein.encode_prompt(["a cube"]).values
+    monkeypatch.setattr(klein.parts.text_encoder, "to", lambda where: moves.append(str(where)))
+    klein.rest_text_encoders()
+    klein.rest_text_encoders()
+    assert moves == ["cpu"]
+    assert torch.equal(klein.encode_prompt(["a cube"]).values, before)
+    klein.encode_prompt(["a cube"])
+    assert moves == ["cpu", str(klein.device)]

@@ -109,6 +109,22 @@ def test_activations_are_what_autograd_keeps(
     assert found["memory_bytes"]["activations"] * without_spatial == pytest.approx(measured, rel=0.15)
 
 
+def test_the_plan_keeps_within_its_memory() -> None:
+    def activations(subjects: int, **options: object) -> int:
+        config = Flux2KleinConfig(gradient_checkpointing=True, **options)
+        return int(explain(config, {**FACTS, "subjects": subjects, "batch_size": 1})["memory_bytes"]["activations"])
+
+    for subjects in (1, 10):
+        least, planned = activations(subjects), activations(subjects, activation_gb=20.0)
+        assert least < planned <= 20e9
+    assert (
+        activations(1, activation_gb=500.0)
+        == explain(Flux2KleinConfig(), {**FACTS, "subjects": 1, "batch_size": 1})["memory_bytes"]["activations"]
+    )
+    with pytest.raises(ValueError, match="expected more than 0, and gradient_checkpointing: true"):
+        Flux2KleinConfig(activation_gb=20.0)
+
+
 def test_memory_grows_with_what_is_asked_for() -> None:
     def memory(facts: dict[str, object] | None = None, **options: object) -> dict[str, int]:
         return dict(explain(Flux2KleinConfig(**options), {**FACTS, **(facts or {})})["memory_bytes"])

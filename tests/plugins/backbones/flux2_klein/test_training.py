@@ -72,6 +72,28 @@ def test_checkpointing_gives_the_same_gradient(
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
 
 
+def test_short_sequences_compute_fewer_blocks_twice_and_learn_the_same(
+    make_klein: Callable[..., Flux2KleinBackbone], examples: tuple[Example, ...]
+) -> None:
+    found, planned = {}, {}
+    for memory in (None, 1.0, 1e-9):
+        backbone = make_klein(gradient_checkpointing=True, activation_gb=memory)
+        objective = AdapterObjective(
+            backbone,
+            {"box2d": Box2DControl()},
+            [Granularity(name="boxes2d", controls=("box2d",), weight=1.0)],
+            GenerateSampler(GenerateConfig()),
+            OPTIONS,
+            seed=0,
+        )
+        objective.loss(examples[:1], seeded(1)).mean().backward()
+        found[memory] = torch.cat([p.grad.flatten() for p in objective.trainable_parameters().values()])
+        planned[memory] = backbone.checkpointing.twice
+    blocks = backbone.checkpointing.double + backbone.checkpointing.single
+    assert planned == {None: blocks, 1.0: 0, 1e-9: blocks}
+    assert all(torch.allclose(found[None], other, atol=1e-6) for other in found.values())
+
+
 def test_pictures_and_the_saved_file(
     objective: AdapterObjective, example: Example, pipeline: Flux2KleinPipeline, tmp_path: Path
 ) -> None:

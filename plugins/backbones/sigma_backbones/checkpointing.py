@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from sigma_backbones.flux_kontext.config import FluxKontextConfig
-from sigma_backbones.flux_kontext.memory_estimate import kept_numbers, planned_blocks
+from sigma_backbones.planned_blocks import fewest_blocks
+
+KeptNumbers = Callable[[int, int, int, int], float]
+"""(blocks computed twice, double blocks, single blocks, bytes per number) -> numbers of the width kept per token."""
 
 
 class BlockCheckpointing:
-    """The function that diffusers' transformer calls for each of its blocks while gradients are computed.
+    """The function that diffusers' FLUX transformers call for each of their blocks while gradients are computed.
 
     Args:
-        transformer: diffusers' ``FluxTransformer2DModel``.
+        transformer: diffusers' ``FluxTransformer2DModel`` or ``Flux2Transformer2DModel``.
         activation_bytes: what a step's activations may take; None computes every block twice.
+        kept: the base's formula.
     """
 
-    def __init__(self, transformer: Any, activation_bytes: float | None) -> None:
+    def __init__(self, transformer: Any, activation_bytes: float | None, kept: KeptNumbers) -> None:
         self.double, self.single = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
         blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
         self._places = {id(block): place for place, block in enumerate(blocks)}
         self._width = int(transformer.config.attention_head_dim * transformer.config.num_attention_heads)
+        self._kept = kept
         self.activation_bytes, self.twice = activation_bytes, len(blocks)
 
     def plan(self, batch: int, tokens: int, number_bytes: int) -> None:
@@ -31,11 +36,15 @@ class BlockCheckpointing:
         if self.activation_bytes is None:
             return
         numbers = self.activation_bytes / (batch * tokens * self._width * number_bytes)
-        self.twice = planned_blocks(numbers, self.double, self.single, number_bytes)
+        self.twice = fewest_blocks(
+            numbers,
+            self.double + self.single,
+            lambda twice: self._kept(twice, self.double, self.single, number_bytes),
+        )
 
     def kept_bytes(self, batch: int, tokens: int, number_bytes: int) -> float:
         """What the planned pass holds, by the formula."""
-        kept = kept_numbers(self.twice, self.double, self.single, number_bytes)
+        kept = self._kept(self.twice, self.double, self.single, number_bytes)
         return kept * batch * tokens * self._width * number_bytes
 
     def __call__(self, block: torch.nn.Module, *inputs: Any) -> Any:
@@ -45,10 +54,8 @@ class BlockCheckpointing:
         return block(*inputs)
 
 
-def checkpoint_blocks(transformer: Any, config: FluxKontextConfig) -> BlockCheckpointing | None:
-    """Sets the transformer up as the config says; None without checkpointing."""
-    if not config.gradient_checkpointing:
-        return None
-    blocks = BlockCheckpointing(transformer, None if config.activation_gb is None else config.activation_gb * 1e9)
+def checkpoint_blocks(transformer: Any, activation_gb: float | None, kept: KeptNumbers) -> BlockCheckpointing:
+    """Sets the transformer up to plan its blocks, or to compute all of them twice where no memory is named."""
+    blocks = BlockCheckpointing(transformer, None if activation_gb is None else activation_gb * 1e9, kept)
     transformer.enable_gradient_checkpointing(blocks)
     return blocks
