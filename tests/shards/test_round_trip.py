@@ -132,6 +132,28 @@ def test_a_record_without_something_names_it(lacking: str) -> None:
         encode_record(record, "a", Encoding())
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"target": np.zeros((32, 64, 3), np.uint8)}, r"target: found uint8 of shape \(32, 64, 3\), expected"),
+        ({"target": np.zeros((64, 64, 3))}, "target: found float64"),
+        ({"identities": [np.zeros((16, 16, 3), np.uint8), np.zeros((32, 16, 3), np.uint8)]}, r"identities\[1\]: found"),
+        ({"identities": [np.zeros((16, 16, 3), np.uint8)]}, "'identities': 1.*expected one of each per subject, 2"),
+        ({"boxes_3d": [None]}, "'boxes_3d': 1"),
+        ({"masks": np.zeros((64, 64), bool)}, r"masks: found bool of shape \(64, 64\)"),
+        ({"masks": np.zeros((2, 64, 64), bool)}, "a mask is empty"),
+        ({"depth": np.ones((3, 3), np.float32)}, r"depth: found shape \(3, 3\)"),
+        ({"provenance": {"score": float("nan")}}, "cannot be written as JSON"),
+        ({"provenance": {"score": np.float32(1)}}, "cannot be written as JSON"),
+        ({"captions": ["a \ud800", "b"]}, "cannot be written as JSON"),
+        ({"identities": [np.zeros((6000, 5000, 3), np.uint8)] * 2}, "take 60 megapixels.*smaller image_size"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_not_written(change: dict[str, Any], what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        encode_record({**record_of(toy_example(2)), **change}, "a", Encoding())
+
+
 def test_documents_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="near"):
         DepthFacts(kind="metric", near=2, far=1)
