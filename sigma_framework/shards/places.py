@@ -23,7 +23,7 @@ class SetPlace(Protocol):
     """A folder with shards."""
 
     def read_small(self, name: str) -> bytes:
-        """A manifest or an index, whole; FileNotFoundError when it is not there."""
+        """A manifest or an index, whole; FileNotFoundError when it is not there, DataError when it cannot be read."""
         ...
 
     def read(self, name: str, offset: int, size: int, length: int) -> bytes:
@@ -66,9 +66,14 @@ class LocalFolder:
     def read_small(self, name: str) -> bytes:
         """As in ``SetPlace``."""
         path = self.folder / name
-        if path.stat().st_size > MAX_CATALOGUE_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size} bytes, the limit is {MAX_CATALOGUE_BYTES}")
-        return path.read_bytes()
+        try:
+            if path.stat().st_size > MAX_CATALOGUE_BYTES:
+                raise DataError(f"{path}: {path.stat().st_size} bytes, the limit is {MAX_CATALOGUE_BYTES}")
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # a folder of that name, no permission, a vanished mount
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
     def read(self, name: str, offset: int, size: int, length: int) -> bytes:
         """As in ``SetPlace``."""

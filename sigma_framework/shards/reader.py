@@ -177,7 +177,7 @@ def _read_shards(place: SetPlace, manifest: dict[str, Any]) -> tuple[_Shard, ...
     for number, entry in enumerate(manifest["shards"]):
         try:
             shard = _read_shard(place, entry, first)
-        except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (DataError, LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
             what = error.message if isinstance(error, DataError) else f"not as the format says ({error!r})"
             problems.append(Problem(f"shards[{number}]", what))
             continue
