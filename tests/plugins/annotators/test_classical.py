@@ -248,6 +248,20 @@ def test_depth_without_metres_is_refused(change: dict[str, Any], what: str) -> N
         list(BoxFitter(BoxFitterConfig()).annotate([{**cube_record()[0], **change}], RNG))
 
 
+def test_boxes_that_are_there_are_kept_and_missing_ones_fitted() -> None:
+    record, _ = cube_record()
+    two = {**record, "masks": np.repeat(record["masks"], 2, axis=0), "captions": ["a box", "a box"]}
+    known = {"center": [0.0, 0.0, 9.0], "size": [1.0, 1.0, 1.0], "rotation": [0.0, 0.0, 0.0]}
+    fitter = BoxFitter(BoxFitterConfig())
+    flat = np.array([[1.0, 2, 3, 4]] * 2)
+    (made,) = fitter.annotate([{**two, "boxes_3d": [known, None], "boxes_xyxy": flat}], RNG)
+    (anew,) = fitter.annotate([two], RNG)
+    assert made["boxes_3d"] == [known, anew["boxes_3d"][1]]
+    assert made["boxes_xyxy"] is flat
+    (whole,) = fitter.annotate([{**two, "boxes_3d": [known, known], "depth": None}], RNG)
+    assert whole["boxes_3d"] == [known, known], "no depth is asked for where nothing is to be fitted"
+
+
 @pytest.mark.parametrize(("pixels", "fitted"), [(20, True), (19, False)])
 def test_a_subject_with_few_points_has_no_box(pixels: int, fitted: bool) -> None:
     record, _ = cube_record()
