@@ -18,6 +18,22 @@ def require(record: Mapping[str, Any], number: int, annotator: str, keys: Sequen
         raise DataError(f"{name}: {annotator} needs {', '.join(missing)}; put a stage that makes them before it")
 
 
+def is_told(record: Mapping[str, Any], annotator: str) -> bool:
+    """Whether a record has captions and prompts already, which an annotator that invents scenes then keeps.
+
+    Raises:
+        DataError: captions alone: an invented scene would not be theirs.
+    """
+    if not record.get("captions"):
+        return False
+    if missing := [key for key in ("prompt_full", "prompt_background") if not record.get(key)]:
+        raise DataError(
+            f"{record.get('key', 'a record')}: {annotator} invents scenes, found captions without {', '.join(missing)};"
+            " use plain_prompts, which makes prompts from captions"
+        )
+    return True
+
+
 def thinned(record: Mapping[str, Any], keep: Sequence[int], keys: Sequence[str]) -> dict[str, Any]:
     """The record with only the kept subjects in ``keys`` and in those that it names under ``per_subject``.
 

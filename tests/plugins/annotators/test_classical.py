@@ -153,6 +153,14 @@ def test_a_template_without_words_is_an_error(options: dict[str, Any], what: str
         prompts(0, **options)
 
 
+def test_the_grammar_invents_nothing_for_what_is_told() -> None:
+    grammar = TemplatePrompts(TemplatePromptsConfig(**GRAMMAR))
+    told = {"key": "a", "captions": ["a cup"], "prompt_full": "a cup", "prompt_background": "a desk"}
+    assert list(grammar.annotate([told], RNG)) == [told]
+    with pytest.raises(DataError, match="captions without prompt_full, prompt_background; use plain_prompts"):
+        list(grammar.annotate([{"key": "a", "captions": ["a cup"]}], RNG))
+
+
 def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
