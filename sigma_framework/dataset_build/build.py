@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sigma_framework.dataset_build.distinct import UnitsMissing
 from sigma_framework.dataset_build.engines import (
     Engine,
     Share,
@@ -75,10 +76,8 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
     )
     _require_same_stages(units)
     share = share_of_array(os.environ) if work.engine == "array" else Share()
-    counts = [_run_stage(units, place, share, _engine(work), progress) for place in range(len(units.names))]
-    missing = units.units - len(units.done(len(units.stages)))
-    if missing:
-        progress.note(f"job {share.rank + 1} of {share.jobs} is done; {missing} units of other jobs are missing")
+    counts = _run_stages(units, share, _engine(work), progress)
+    if missing := units.units - len(units.done(len(units.stages))):
         return {"read": counts[0].read, "units_missing": missing}
     progress.begin("shards", work.count)
     entries = pack(_finished(units), folder, work.encoding, work.per_shard, _facts(units), progress)
@@ -95,6 +94,21 @@ def _engine(work: Build) -> Engine:
     if work.engine == "ray":
         return with_ray(work.workers)
     return in_processes(work.workers) if work.workers > 1 else in_this_process
+
+
+def _run_stages(units: UnitWork, share: Share, engine: Engine, progress: Progress) -> list[StageCount]:
+    """All stages, or those before the first that needs what other jobs still owe."""
+    job, counts = f"job {share.rank + 1} of {share.jobs}", list[StageCount]()
+    try:
+        for place in range(len(units.names)):
+            counts.append(_run_stage(units, place, share, engine, progress))
+    except UnitsMissing as error:
+        progress.finish()
+        progress.note(f"{job} waits: {error.message}")
+    else:
+        if missing := units.units - len(units.done(len(units.stages))):
+            progress.note(f"{job} is done; {missing} units of other jobs are missing")
+    return counts
 
 
 def _run_stage(units: UnitWork, place: int, share: Share, engine: Engine, progress: Progress) -> StageCount:

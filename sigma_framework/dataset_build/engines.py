@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from sigma_framework.dataset_build.distinct import Distinct
 from sigma_framework.dataset_build.unit_work import UnitWork
 from sigma_framework.errors import RunError
 from sigma_framework.protocols import Annotator
@@ -143,8 +144,11 @@ def share_of_array(environment: Mapping[str, str]) -> Share:
     raise RunError(f"build.engine array: no job array here; expected {names} in the environment")
 
 
-def _annotator(work: UnitWork, place: int) -> Annotator | None:
-    return None if place == 0 else work.stages[place - 1].make()
+def _annotator(work: UnitWork, place: int) -> Annotator | Distinct | None:
+    if place == 0:
+        return None
+    annotator = work.stages[place - 1].make()
+    return Distinct(annotator, work, place) if hasattr(annotator, "gist") else annotator
 
 
 _held: dict[str, Any] = {}
@@ -155,10 +159,12 @@ def _prepare(work: UnitWork, place: int, parent: int) -> None:
     """``parent`` is told, not asked for: a parent that died while this process started would never be missed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    _held.update(work=work, place=place, annotator=_annotator(work, place))
+    _held.update(work=work, place=place)
 
 
 def _work_on(unit: int) -> Outcome:
+    if "annotator" not in _held:  # not earlier: what goes wrong while a process starts reaches nobody
+        _held["annotator"] = _annotator(_held["work"], _held["place"])
     facts: Mapping[str, Any] = _held["work"].run(_held["place"], unit, _held["annotator"])
     return unit, facts
 
