@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sigma_framework.dataset_build.build import Build, Stage
+from sigma_framework.errors import DataError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.protocols import DataSource
 from sigma_framework.recipe import Recipe
@@ -18,10 +19,15 @@ def plan_build(recipe: Recipe, host: PluginHost, name: str | None, count: int | 
         host: its plugins.
         name: of the block under ``datasources``; None where the first stage makes the records.
         count: records to start with; None takes all of the source.
+
+    Raises:
+        DataError: all of a source are asked for, and there is none.
     """
     block = recipe.build
     given = recipe.datasources[name] if name is not None else None
     source: DataSource | None = None if given is None else host.make(given.component, given.config)
+    if source is None and count is None:
+        raise DataError("build.count: found null (all of the source), and there is no source; write a number")
     return Build(
         source=source,
         stages=[Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, host)],

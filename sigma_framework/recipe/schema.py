@@ -140,8 +140,8 @@ class EvaluateBlock:
 class BuildBlock:
     """``build:`` making a data set (section 3.1)."""
 
-    count: Count = 8
-    """Records to start with; stages may leave fewer."""
+    count: Count | None = 8
+    """Records to start with; stages may leave fewer. Null takes all of the source."""
     source: str | None = None
     """Name of the block under ``datasources`` that gives the records; null is the first, if there is one."""
     stages: tuple[str, ...] | None = None

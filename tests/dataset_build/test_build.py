@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sigma_framework import DataError, RunError, ShardSet
+from sigma_framework import DataError, Framework, RunError, ShardSet
 from sigma_framework.dataset_build import Build, Stage, record_of, run_build
 from sigma_framework.dataset_build.engines import Share, share_of_array
 from sigma_framework.dataset_build.records import read_unit, write_unit
@@ -229,6 +229,12 @@ def test_a_build_that_keeps_nothing_says_so(tmp_path: Path) -> None:
 def test_a_source_that_is_too_short_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"build\.count: found 12 examples"):
         run_build(Build(source=ToySource(), stages=[], count=13, seed=1), tmp_path, Silent())
+
+
+def test_all_of_nothing_is_not_a_number(tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "sigma_set_offline.yaml"
+    with pytest.raises(DataError, match=r"build\.count: found null.*write a number"):
+        Framework.load(recipe, ["build.count=null", f"run.dir={tmp_path / 'run'}"]).build()
 
 
 def test_records_start_empty_without_a_source(tmp_path: Path) -> None:
