@@ -120,6 +120,26 @@ def test_convert_changes_the_form_alone(folder: Path, tmp_path: Path, capsys: py
     assert "exists already" in capsys.readouterr().err
 
 
+def test_convert_without_a_format_keeps_every_byte_and_how_the_set_was_made(folder: Path, tmp_path: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "seed": 7, "stages": [{"name": "prompts"}]}))
+    assert run("convert", folder, tmp_path / "out", "--per-shard", 5) == 0
+    was, now = ShardSet(folder), ShardSet(tmp_path / "out")
+    assert [now.members(k) for k in range(6)] == [was.members(k) for k in range(6)]
+    assert was.members(0)["target"][0] == "jpg", "else nothing would be lost"
+    assert (now.facts["seed"], now.facts["stages"]) == (7, [{"name": "prompts"}])
+    assert now.facts["samples"] == 6
+
+
+def test_convert_encodes_anew_what_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    assert run("convert", folder, tmp_path / "out", "--target", "jpg", "--quality", 20) == 0
+    was, now = ShardSet(folder).members(3), ShardSet(tmp_path / "out").members(3)
+    assert len(now["target"][1]) < len(was["target"][1])
+    assert {part: now[part] for part in ("identities", "masks", "depth", "json")} == {
+        part: was[part] for part in ("identities", "masks", "depth", "json")
+    }
+
+
 def test_convert_gives_bare_tar_files_their_lists(folder: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()

@@ -126,9 +126,17 @@ class ShardSet:
             IndexError: no such sample.
             DataError: it is damaged, or not what the index says.
         """
+        return self.decoded(index, self.members(index))
+
+    def decoded(self, index: int, members: Mapping[str, tuple[str, bytes]]) -> DecodedSample:
+        """What the members of a sample hold, which must be what the index says.
+
+        Raises:
+            DataError: it is not.
+        """
         shard, at = self._locate(index)
         place = f"{shard.file}/{shard.keys[at]}"
-        decoded = decode_sample(self.members(index), place)
+        decoded = decode_sample(members, place)
         document = decoded.document
         subjects, (height, width) = int(shard.subjects[at]), shard.sizes[at].tolist()
         if len(document.subjects) != subjects or document.size != (width, height):
