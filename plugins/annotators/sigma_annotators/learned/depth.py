@@ -88,7 +88,7 @@ class TransformersDepth:
             )
         self.kind: Literal["metric", "relative"] = kind
         self._model = model.to(self._place).eval()
-        self.name = told_name(config.source, model)
+        self.name = told_name(config.source, model, config.revision)
 
     def __call__(self, picture: NDArray[np.uint8]) -> DepthEstimate:
         """Of an (H, W, 3) uint8 picture."""
@@ -129,7 +129,7 @@ class MogeDepth:
 
         model = read_weights("depth: weights", config.source, config.revision, read)
         self._model = model.to(self._place).eval()
-        self.name = told_name(config.source, model)
+        self.name = told_name(config.source, model, config.revision)
 
     def __call__(self, picture: NDArray[np.uint8]) -> DepthEstimate:
         """Of an (H, W, 3) uint8 picture."""

@@ -28,7 +28,7 @@ class TextToImage:
             offload=config.offload,
             takes=("prompt", "num_inference_steps"),
         )
-        self._name = told_name(config.weights, self._pipeline.pipeline)
+        self._name = told_name(config.weights, self._pipeline.pipeline, config.revision)
 
     def __reduce__(self) -> tuple[type[TextToImage], tuple[TextToImageConfig]]:
         return TextToImage, (self.config,)

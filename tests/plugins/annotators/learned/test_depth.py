@@ -142,7 +142,7 @@ def test_moge_is_asked_as_its_package_wants(
     assert (made["depth"][:, :10] == 0).all()
     assert (made["depth"][:, 10:] == 2.5).all()
     assert made["camera"] == pytest.approx({"fx": 0.9 * 64, "fy": 1.2 * 48, "cx": 32, "cy": 24})
-    assert made["provenance"]["models"] == {"depth": "Ruicheng/moge-2-vitl-normal"}
+    assert made["provenance"]["models"] == {"depth": "Ruicheng/moge-2-vitl-normal@abc"}
 
 
 def test_moge_reads_a_folder(moge: type[FakeMoge], tmp_path: Path) -> None:
