@@ -184,7 +184,11 @@ def _as_data(report: SetReport) -> dict[str, Any]:
         "shards": report.shards,
         "subjects": {str(count): number for count, number in report.per_subjects.items()},
         "sizes": {f"{width}x{height}": number for (width, height), number in report.per_size.items()},
+        "members": dict(report.forms),
         "with_depth": report.with_depth,
+        "depth": dict(report.per_depth),
+        "masks": dict(report.per_masks),
+        "licences": dict(report.per_licence),
         "boxes_3d": report.with_boxes_3d,
         "damaged": list(report.damaged),
         "problems": [str(problem) for problem in report.problems],
@@ -192,9 +196,17 @@ def _as_data(report: SetReport) -> dict[str, Any]:
 
 
 def _as_text(report: SetReport) -> str:
+    from sigma_framework.shards.layout import shown_name
+
     data = _as_data(report)
     lines = [f"{report.samples} samples in {report.shards} shards, {len(report.damaged)} damaged"]
     lines += [f"  {count} subjects: {number}" for count, number in data["subjects"].items()]
     lines += [f"  {size} pixels: {number}" for size, number in data["sizes"].items()]
-    lines += [f"  with depth: {report.with_depth}", f"  oriented 3D boxes: {report.with_boxes_3d}"]
+    lines += [f"  members: {form}" for form in data["members"]]
+    lines += [f"  depth {kind}: {number}" for kind, number in data["depth"].items()]
+    lines += [f"  masks {kind}: {number}" for kind, number in data["masks"].items()]
+    lines += [
+        f"  licence {shown_name(name) if name else 'not told'}: {number}" for name, number in data["licences"].items()
+    ]
+    lines += [f"  oriented 3D boxes: {report.with_boxes_3d}"]
     return "\n".join(lines)

@@ -13,8 +13,10 @@ import pytest
 from sigma_framework import Box3D, Camera, ShardSet
 from sigma_framework.cli import guarded
 from sigma_framework.data_cli import data_app
+from sigma_framework.dataset_build import record_of
 from sigma_framework.set_pictures import box_corners, depth_picture, draw_boxes
-from sigma_framework.testing import toy_shards
+from sigma_framework.shards import Encoding, encode_record, write_manifest, write_shard
+from sigma_framework.testing import toy_example, toy_shards
 
 
 def run(*arguments: str | Path) -> int:
@@ -38,6 +40,27 @@ def test_check_counts_what_is_there(folder: Path, capsys: pytest.CaptureFixture[
     assert run("check", folder, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["sizes"], found["with_depth"], found["boxes_3d"]) == ({"32x32": 6}, 6, 12)
+    assert found["members"] == {"depth.png identities.png json masks.png target.jpg": 6}
+    assert (found["depth"], found["masks"], found["licences"]) == ({"metric_mm": 6}, {"visible": 6}, {"": 6})
+
+
+def test_check_compares_the_folder_with_the_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "00000.tar").rename(folder / "99999.tar")
+    assert run("check", folder) == 2
+    error = capsys.readouterr().err
+    assert "1 tar files that it does not list ('99999.tar') and lacks 1 that it does ('00000.tar')" in error
+
+
+def test_check_tells_samples_with_other_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = record_of(toy_example(1))
+    samples = [encode_record(record, str(n), Encoding(target=form)) for n, form in enumerate(("png", "jpg"))]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_manifest(folder, [write_shard(folder, "00000.tar", samples)], {})
+    assert run("check", folder) == 2
+    assert "samples have different members, which HF datasets refuses: 1 of" in capsys.readouterr().err
+    assert run("convert", folder, tmp_path / "out", "--target", "png") == 0
+    assert run("check", tmp_path / "out") == 0
 
 
 def test_check_names_what_is_damaged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,8 +89,6 @@ def test_preview_shows_every_part(folder: Path, tmp_path: Path) -> None:
 def test_preview_does_not_trust_texts(folder: Path, tmp_path: Path) -> None:
     shards = ShardSet(folder)
     record = {**shards.sample(0).record(), "prompt_full": "<script>alert(1)</script>"}
-    from sigma_framework.shards import Encoding, encode_record, write_manifest, write_shard
-
     other = tmp_path / "other"
     other.mkdir()
     write_manifest(other, [write_shard(other, "00000.tar", [encode_record(record, "a", Encoding())])], {})

@@ -34,6 +34,10 @@ class SetPlace(Protocol):
         """The shard as a local file."""
         ...
 
+    def tar_files(self) -> frozenset[str] | None:
+        """Names of all tar files that lie there; None where that cannot be asked."""
+        ...
+
 
 def open_place(path: str | Path, cache: str | Path | None) -> SetPlace:
     """The place that a recipe or a command line names.
@@ -83,6 +87,10 @@ class LocalFolder:
         """As in ``SetPlace``."""
         return self.folder / name
 
+    def tar_files(self) -> frozenset[str] | None:
+        """As in ``SetPlace``."""
+        return frozenset(path.name for path in self.folder.glob("*.tar"))
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFolder:
@@ -112,6 +120,10 @@ class RemoteFolder:
         if not path.is_file():
             self._fetch(name, path, None)
         return path
+
+    def tar_files(self) -> frozenset[str] | None:
+        """As in ``SetPlace``; not every kind of address can list what lies there."""
+        return None
 
     def _path(self, name: str) -> Path:
         return self.cache / hashlib.sha256(self.address.encode()).hexdigest()[:16] / name

@@ -81,6 +81,15 @@ class ShardSet:
         return tuple(shard.file for shard in self._shards)
 
     @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        """Names of each sample's members without its key, e.g. ``target.jpg``; from the indexes."""
+        return tuple(
+            tuple(name.removeprefix(f"{key}.") for name in names)
+            for shard in self._shards
+            for key, names in zip(shard.keys, shard.names, strict=True)
+        )
+
+    @property
     def subject_counts(self) -> NDArray[np.int64]:
         """(len,) subjects per sample, from the indexes."""
         return np.concatenate([shard.subjects for shard in self._shards])

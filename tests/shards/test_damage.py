@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -217,6 +219,22 @@ def test_lists_that_cannot_be_opened_are_named(spoilt: Path) -> None:
     (spoilt / "00000.tar.idx.json").mkdir()
     with pytest.raises(SigmaError, match=r"00000\.tar\.idx\.json: cannot be read"):
         ShardSet(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "is empty, expected a tar file"),
+        (gzip.compress(b"x" * 5000), r"is compressed \(gzip\).*decompress it"),
+        (b"<html>" * 200, "is not a tar file"),
+        (None, "ends early at byte .* after [1-9][0-9]? members"),
+    ],
+    ids=["empty", "gzip", "html", "cut"],
+)
+def test_what_is_no_tar_file_is_called_what_it_is(spoilt: Path, content: bytes | None, what: str) -> None:
+    shard = spoilt / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2] if content is None else content)
+    assert any(re.search(what, str(problem)) for problem in check_set(spoilt).problems)
 
 
 def read_members(shard: Path) -> Members:
