@@ -133,6 +133,14 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _shard_problems(shards: ShardSet, file: str) -> list[Problem]:
+    """What is wrong with a shard; with a copy, after it was fetched once more."""
+    problems = _file_problems(shards, file)
+    if problems and shards.place.renew(file):
+        problems = _file_problems(shards, file)
+    return problems
+
+
+def _file_problems(shards: ShardSet, file: str) -> list[Problem]:
     """Damage anywhere in the file: also in headers, padding and the end, which reading a sample does not touch."""
     try:
         with shards.place.local(file).open("rb") as shard:
@@ -141,6 +149,8 @@ def _shard_problems(shards: ShardSet, file: str) -> list[Problem]:
             if hashlib.file_digest(shard, "sha256").hexdigest() != shards.file_hashes[file]:
                 problems.append(Problem(file, "hash differs from the manifest's; the shard is damaged"))
             return problems
+    except DataError as error:
+        return [Problem(file, error.message)]
     except OSError as error:
         return [Problem(file, f"cannot be read ({error.strerror or error})")]
 

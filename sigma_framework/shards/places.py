@@ -34,6 +34,10 @@ class SetPlace(Protocol):
         """The shard as a local file."""
         ...
 
+    def renew(self, name: str) -> bool:
+        """Copies a shard anew whose copy may be damaged; False where there is no copy."""
+        ...
+
     def tar_files(self) -> frozenset[str] | None:
         """Names of all tar files that lie there; None where that cannot be asked."""
         ...
@@ -87,6 +91,10 @@ class LocalFolder:
         """As in ``SetPlace``."""
         return self.folder / name
 
+    def renew(self, name: str) -> bool:
+        """As in ``SetPlace``."""
+        return False
+
     def tar_files(self) -> frozenset[str] | None:
         """As in ``SetPlace``."""
         return frozenset(path.name for path in self.folder.glob("*.tar"))
@@ -104,7 +112,8 @@ class RemoteFolder:
 
     def read_small(self, name: str) -> bytes:
         """As in ``SetPlace``; never from the cache, so that a set that grew is seen."""
-        content: bytes = _tried(lambda: _file_system(self.address).cat_file(f"{_bare(self.address)}/{name}"), name)
+        what = f"{self.address}/{name}"
+        content: bytes = _tried(lambda: _file_system(self.address).cat_file(f"{_bare(self.address)}/{name}"), what)
         return content
 
     def read(self, name: str, offset: int, size: int, length: int) -> bytes:
@@ -120,6 +129,11 @@ class RemoteFolder:
         if not path.is_file():
             self._fetch(name, path, None)
         return path
+
+    def renew(self, name: str) -> bool:
+        """As in ``SetPlace``."""
+        self._fetch(name, self._path(name), None)
+        return True
 
     def tar_files(self) -> frozenset[str] | None:
         """As in ``SetPlace``; not every kind of address can list what lies there."""
@@ -153,9 +167,11 @@ def _tried(work: Any, what: str) -> Any:
     for attempt in range(_TRIES):
         try:
             return work()
-        except FileNotFoundError:
+        except (FileNotFoundError, DataError):
             raise
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+                raise  # ours, or the library's defect; what libraries say of a connection has a class of their own
             if attempt + 1 == _TRIES:
                 raise DataError(f"{what}: cannot be read, tried {_TRIES} times ({error})") from error
             time.sleep(_PAUSE_SECONDS * 2**attempt)

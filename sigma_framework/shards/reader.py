@@ -71,6 +71,7 @@ class ShardSet:
         """What the manifest says of the whole set."""
         self.file_hashes: Mapping[str, str] = {entry["file"]: entry["sha256"] for entry in manifest["shards"]}
         """SHA-256 of each shard's file."""
+        self._renewed: set[str] = set()
 
     def __len__(self) -> int:
         return sum(len(shard.keys) for shard in self._shards)
@@ -107,11 +108,22 @@ class ShardSet:
     def members(self, index: int) -> dict[str, tuple[str, bytes]]:
         """(suffix, content) by part of one sample, after headers and hashes were found right.
 
+        A copy in which a sample is damaged is fetched once more: the damage may be the copy's own.
+
         Raises:
             IndexError: no such sample.
             DataError: the sample is damaged.
         """
         shard, at = self._locate(index)
+        try:
+            return self._members(shard, at)
+        except DataError:
+            if shard.file in self._renewed or not self.place.renew(shard.file):
+                raise
+        self._renewed.add(shard.file)
+        return self._members(shard, at)
+
+    def _members(self, shard: _Shard, at: int) -> dict[str, tuple[str, bytes]]:
         first = int(shard.offsets[at, 0]) - BLOCK
         end = int(shard.offsets[at, -1]) + padded(int(shard.lengths[at, -1]))
         content = self.place.read(shard.file, first, end - first, shard.bytes)

@@ -164,33 +164,6 @@ def test_documents_refuse_what_makes_no_sense() -> None:
             ShardDocument(**{**fields, **change})
 
 
-def test_a_set_is_found_behind_an_address(tmp_path: Path) -> None:
-    folder = toy_shards(tmp_path / "set")
-    remote = ShardSet(f"file://{folder}", cache=tmp_path / "cache")
-    assert (remote.sample(5).target == ShardSet(folder).sample(5).target).all()
-    assert len(list((tmp_path / "cache").rglob("*.tar"))) == 1, "only the shard that was asked for is copied"
-    (folder / "00001.tar").rename(tmp_path / "away.tar")
-    assert remote.sample(5).example().subjects, "the copy is used"
-    with pytest.raises(DataError, match=r"00000\.tar: not there"):
-        (folder / "00000.tar").unlink()
-        remote.sample(0)
-
-
-def test_a_copy_that_was_cut_is_fetched_again(tmp_path: Path) -> None:
-    folder = toy_shards(tmp_path / "set")
-    remote = ShardSet(f"file://{folder}", cache=tmp_path / "cache")
-    remote.sample(0)
-    (copy,) = (tmp_path / "cache").rglob("*.tar")
-    copy.write_bytes(copy.read_bytes()[:1000])
-    assert remote.sample(0).example().subjects
-
-
-@pytest.mark.parametrize("address", ["pipe:cat x", "PIPE:curl y", "cmd:z"])
-def test_commands_are_no_addresses(address: str) -> None:
-    with pytest.raises(DataError, match="refused"):
-        ShardSet(address)
-
-
 def test_a_folder_without_manifest_is_unfinished(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no manifest\.json"):
         ShardSet(tmp_path)
