@@ -49,6 +49,8 @@ class Build:
     """Records that go through a stage together."""
     workers: int = 0
     """Worker processes; 0 works in this one."""
+    worker_gpus: float = 0.0
+    """Of each worker; 0 hands out none, and all see all."""
     engine: Literal["local", "array", "ray"] = "local"
     """Where stages run."""
     per_shard: int = 256
@@ -92,8 +94,8 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
 
 def _engine(work: Build) -> Engine:
     if work.engine == "ray":
-        return with_ray(work.workers)
-    return in_processes(work.workers) if work.workers > 1 else in_this_process
+        return with_ray(work.workers, work.worker_gpus)
+    return in_processes(work.workers, work.worker_gpus) if work.workers > 1 else in_this_process
 
 
 def _run_stages(units: UnitWork, share: Share, engine: Engine, progress: Progress) -> list[StageCount]:

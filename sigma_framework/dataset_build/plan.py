@@ -35,6 +35,7 @@ def plan_build(recipe: Recipe, host: PluginHost, name: str | None, count: int | 
         seed=recipe.run.seed,
         batch=block.batch,
         workers=block.workers,
+        worker_gpus=block.worker_gpus,
         engine=block.engine,
         per_shard=block.per_shard,
         encoding=Encoding(target=block.target, identities=block.identities, quality=block.quality),
