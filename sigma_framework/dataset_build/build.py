@@ -39,6 +39,8 @@ class Build:
 
     source: DataSource | None
     """Where records start; None starts them with a key alone, for a first stage that makes prompts."""
+    source_facts: Mapping[str, Any] = field(default_factory=dict)
+    """Its type, options and version: what the manifest records."""
     stages: Sequence[Stage]
     """In order."""
     count: int
@@ -72,6 +74,7 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
         folder=folder / "stages",
         stages=tuple(work.stages),
         source=work.source,
+        source_facts=work.source_facts,
         count=work.count,
         batch=work.batch,
         seed=work.seed,
@@ -149,7 +152,9 @@ def _finished(units: UnitWork) -> Iterator[Record]:
 
 def _facts(units: UnitWork) -> dict[str, Any]:
     """What the manifest says of how the set was made; the same on every machine and at any time."""
-    return {"read": units.count, "seed": units.seed, "stages": [_described(stage) for stage in units.stages]}
+    source = {"source": _without_places(units.source_facts)} if units.source_facts else {}
+    stages = [_described(stage) for stage in units.stages]
+    return {"read": units.count, "seed": units.seed, **source, "stages": stages}
 
 
 def _described(stage: Stage) -> dict[str, Any]:
@@ -171,6 +176,7 @@ def _require_same_stages(units: UnitWork) -> None:
     """Each stage's ``stage.json`` says what made its units; a unit made otherwise must not be taken for done."""
     made = hashlib.sha256(f"{units.count % units.batch if units.batch > 1 else 0} {units.batch} {units.seed}".encode())
     for place, name in enumerate(units.names):
+        # Not the source's options: how much damage it may have, and where it tells of it, may change in between.
         facts = {} if place == 0 else _described(units.stages[place - 1])
         made.update(json.dumps([name, facts], sort_keys=True).encode())
         path = units.stage_folder(place) / "stage.json"

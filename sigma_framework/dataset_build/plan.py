@@ -7,7 +7,7 @@ from sigma_framework.errors import DataError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.protocols import DataSource
 from sigma_framework.recipe import Recipe
-from sigma_framework.recipe.build import plan_annotators
+from sigma_framework.recipe.build import plan_annotators, source_facts
 from sigma_framework.shards import Encoding
 
 
@@ -30,6 +30,7 @@ def plan_build(recipe: Recipe, host: PluginHost, name: str | None, count: int | 
         raise DataError("build.count: found null (all of the source), and there is no source; write a number")
     return Build(
         source=source,
+        source_facts={} if name is None or given is None else source_facts(recipe, name),
         stages=[Stage(name=name, make=make, facts=facts) for name, make, facts in plan_annotators(recipe, host)],
         count=count if count is not None else len(source or ()),
         seed=recipe.run.seed,

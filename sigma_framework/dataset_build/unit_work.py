@@ -44,6 +44,8 @@ class UnitWork:
     """After the source."""
     source: DataSource | None
     """Where records start; None starts them empty."""
+    source_facts: Mapping[str, Any] = field(default_factory=dict)
+    """Its type, options and version; ``type`` goes into the provenance of records that tell no source."""
     count: int
     """Records."""
     batch: int
@@ -108,7 +110,13 @@ class UnitWork:
         give: Callable[[int], Record] = getattr(self.source, "record", None) or (
             lambda index: record_of(self.source[index])
         )
-        return [give(index) for index in indices]
+        return [self._with_source(give(index)) for index in indices]
+
+    def _with_source(self, record: Record) -> Record:
+        provenance = dict(record.get("provenance", {}))
+        if "source" in provenance or "type" not in self.source_facts:
+            return record
+        return {**record, "provenance": {"source": self.source_facts["type"], **provenance}}
 
 
 def _applied(

@@ -194,17 +194,18 @@ def _bare(address: str) -> str:
 
 
 def _read_part(path: Path, offset: int, size: int, length: int) -> bytes:
-    try:
+    def read() -> tuple[int, bytes]:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found != length:
-                early = "ends early: " if found < length else ""
-                if found < offset + size:
-                    raise DataError(f"{path.name}: {early}{found} bytes, the manifest says {length}")
             file.seek(offset)
-            content = file.read(size)
-    except OSError as error:
-        raise DataError(f"{path.name}: cannot be read at byte {offset} ({error.strerror or error})") from error
+            return os.fstat(file.fileno()).st_size, file.read(size)
+
+    try:  # also a local folder may lie behind a network
+        found, content = _tried(read, f"{path.name}, byte {offset}")
+    except FileNotFoundError as error:
+        raise DataError(f"{path.name}: not there, though the manifest lists it; copy the set again") from error
     if len(content) < size:
-        raise DataError(f"{path.name}: ends early inside the bytes {offset} to {offset + size}")
-    return content
+        early = (
+            f"ends early: {found} bytes" if found < length else f"ends early inside bytes {offset} to {offset + size}"
+        )
+        raise DataError(f"{path.name}: {early}, the manifest says {length}")
+    return bytes(content)

@@ -70,6 +70,35 @@ def test_a_connection_that_fails_always_is_our_own_error(shaky: list[Exception],
     assert list((tmp_path / "cache").rglob("*fetching")) == []
 
 
+@pytest.mark.parametrize(("failures", "read"), [(2, True), (3, False)])
+def test_a_local_read_that_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, read: bool
+) -> None:
+    shards = ShardSet(toy_shards(tmp_path / "set"))
+    left, opened = [OSError(5, "Input/output error")] * failures, Path.open
+
+    def shaky_open(path: Path, *args: Any, **options: Any) -> Any:
+        if path.suffix == ".tar" and left:
+            raise left.pop()
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(places, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(Path, "open", shaky_open)
+    if read:
+        assert shards.sample(0).document.subjects
+    else:
+        with pytest.raises(DataError, match=r"00000\.tar, byte \d+: cannot be read, tried 3 times .*Input/output"):
+            shards.sample(0)
+
+
+def test_a_shard_that_vanished_is_told(tmp_path: Path) -> None:
+    folder = toy_shards(tmp_path / "set")
+    shards = ShardSet(folder)
+    (folder / "00000.tar").unlink()
+    with pytest.raises(DataError, match=r"00000\.tar: not there, though the manifest lists it"):
+        shards.sample(0)
+
+
 def test_a_damaged_copy_is_fetched_again(tmp_path: Path) -> None:
     folder = toy_shards(tmp_path / "set")
     address, cache = f"file://{folder}", tmp_path / "cache"

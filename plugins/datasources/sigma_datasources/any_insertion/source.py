@@ -137,6 +137,7 @@ class AnyInsertionSource:
             "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
             "per_subject": ["identities"],
             "provenance": {"source": "AnyInsertion", "record": entry.key, "label": entry.label},
+            "licence": config.licence,
         }
 
     def _example(self, index: int) -> Example:

@@ -198,7 +198,8 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 
 
 def test_a_record_for_a_build_says_only_what_is_known(tmp_path: Path) -> None:
-    record = source(write(tmp_path / "a.parquet", rows(1))).record(0)
+    record = source(write(tmp_path / "a.parquet", rows(1)), licence="CC0").record(0)
+    assert record["licence"] == "CC0"
     assert not {"depth", "prompt_full", "prompt_background", "boxes_3d"} & set(record)
     assert record["masks"].shape == (1, 64, 64)
     assert record["provenance"]["label"] == "coffee cup"
