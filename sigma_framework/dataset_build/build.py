@@ -20,7 +20,7 @@ from sigma_framework.dataset_build.engines import (
     share_of_array,
     with_ray,
 )
-from sigma_framework.dataset_build.packing import pack
+from sigma_framework.dataset_build.packing import in_turn, pack
 from sigma_framework.dataset_build.records import Record
 from sigma_framework.dataset_build.report import StageCount, write_report
 from sigma_framework.dataset_build.unit_work import Stage, UnitWork
@@ -84,12 +84,13 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
     counts = _run_stages(units, share, _engine(work), progress)
     if missing := units.units - len(units.done(len(units.stages))):
         return {"read": counts[0].read, "units_missing": missing}
-    progress.begin("shards", work.count)
-    entries = pack(_finished(units), folder, work.encoding, work.per_shard, _facts(units), progress)
-    progress.finish()
+    with in_turn(folder):
+        progress.begin("shards", work.count)
+        entries = pack(_finished(units), folder, work.encoding, work.per_shard, _facts(units), progress)
+        progress.finish()
+        totals = counts if share.jobs == 1 else [_recount(units, place) for place in range(len(units.names))]
+        write_report(units, totals, folder / "report.html")
     kept = sum(entry.samples for entry in entries)
-    totals = counts if share.jobs == 1 else [_recount(units, place) for place in range(len(units.names))]
-    write_report(units, totals, folder / "report.html")
     if kept == 0:
         raise DataError(f"the stages {', '.join(units.names[1:]) or 'of nobody'} left none of {work.count} records")
     return {"read": work.count, "kept": kept, "shards": len(entries)}

@@ -23,6 +23,7 @@ import pytest
 from sigma_framework import DataError, Framework, RunError, ShardSet
 from sigma_framework.dataset_build import Build, Stage, record_of, run_build
 from sigma_framework.dataset_build.engines import Share, _join_or_start, gpus_of_workers, share_of_array
+from sigma_framework.dataset_build.packing import in_turn
 from sigma_framework.dataset_build.records import read_unit, write_unit
 from sigma_framework.progress import Silent
 from sigma_framework.shards import check_set
@@ -153,6 +154,22 @@ def test_processes_see_their_own_gpus_alone(tmp_path: Path, monkeypatch: pytest.
     told = {tuple(line.split()) for line in (tmp_path / "gpus").read_text().splitlines()}
     assert len(told) == len({worker for worker, _ in told}), "a worker keeps its GPU"
     assert {gpu for _, gpu in told} == {"5", "7"}
+
+
+def test_jobs_pack_one_after_another(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    holder = (
+        "import pathlib, sys, time; from sigma_framework.dataset_build.packing import in_turn\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with in_turn(folder):\n    (folder / 'begun').touch(); time.sleep(0.5); (folder / 'done').touch()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)])
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    with in_turn(tmp_path):
+        assert (tmp_path / "done").exists(), "it was waited for"
+    process.wait()
 
 
 def test_shares_of_an_array() -> None:
