@@ -84,26 +84,33 @@ def preview(
 def convert(
     path: _Set,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new set; must not exist.")],
-    picture: Annotated[str, typer.Option("--target", metavar="FORMAT", help="Targets as png or jpg.")] = "png",
+    picture: Annotated[
+        str | None, typer.Option("--target", metavar="FORMAT", help="Targets as png or jpg; as they are.")
+    ] = None,
     identities: Annotated[
-        str, typer.Option("--identities", metavar="FORMAT", help="Identity images as png, jpg or webp.")
-    ] = "png",
-    quality: Annotated[int, typer.Option("--quality", metavar="N", min=1, max=100, help="Of jpg and webp.")] = 95,
+        str | None,
+        typer.Option("--identities", metavar="FORMAT", help="Identity images as png, jpg or webp; as they are."),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option("--quality", metavar="N", min=1, max=100, help="Of pictures that become jpg or webp.")
+    ] = 95,
     per_shard: Annotated[int, typer.Option("--per-shard", metavar="N", min=1, help="Samples in a shard.")] = 256,
     cache: _Cache = None,
     debug: _Debug = False,
 ) -> None:
     """``sigma-data convert``."""
-    from sigma_framework.set_conversion import convert_set
-    from sigma_framework.shards import Encoding
+    from sigma_framework.set_conversion import Form, convert_set
 
-    encoding = Encoding(
-        target=cast(Literal["png", "jpg"], _one_of("--target", picture, "png", "jpg")),
-        identities=cast(Literal["png", "jpg", "webp"], _one_of("--identities", identities, "png", "jpg", "webp")),
+    form = Form(
+        target=cast(Literal["png", "jpg"] | None, _one_of("--target", picture, "png", "jpg")),
+        identities=cast(
+            Literal["png", "jpg", "webp"] | None, _one_of("--identities", identities, "png", "jpg", "webp")
+        ),
         quality=quality,
+        per_shard=per_shard,
     )
     with _progress("samples", 0) as advance:
-        count = convert_set(path, target, encoding, per_shard, cache, advance)
+        count = convert_set(path, target, form, cache, advance)
     typer.echo(f"{count} samples written to {target}")
 
 
@@ -153,8 +160,8 @@ def _size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
-def _one_of(flag: str, value: str, *allowed: str) -> str:
-    if value not in allowed:
+def _one_of(flag: str, value: str | None, *allowed: str) -> str | None:
+    if value is not None and value not in allowed:
         raise DataError(f"{flag}: found {value!r}, expected {' or '.join(allowed)}")
     return value
 
@@ -177,7 +184,11 @@ def _as_data(report: SetReport) -> dict[str, Any]:
         "shards": report.shards,
         "subjects": {str(count): number for count, number in report.per_subjects.items()},
         "sizes": {f"{width}x{height}": number for (width, height), number in report.per_size.items()},
+        "members": dict(report.forms),
         "with_depth": report.with_depth,
+        "depth": dict(report.per_depth),
+        "masks": dict(report.per_masks),
+        "licences": dict(report.per_licence),
         "boxes_3d": report.with_boxes_3d,
         "damaged": list(report.damaged),
         "problems": [str(problem) for problem in report.problems],
@@ -185,9 +196,17 @@ def _as_data(report: SetReport) -> dict[str, Any]:
 
 
 def _as_text(report: SetReport) -> str:
+    from sigma_framework.shards.layout import shown_name
+
     data = _as_data(report)
     lines = [f"{report.samples} samples in {report.shards} shards, {len(report.damaged)} damaged"]
     lines += [f"  {count} subjects: {number}" for count, number in data["subjects"].items()]
     lines += [f"  {size} pixels: {number}" for size, number in data["sizes"].items()]
-    lines += [f"  with depth: {report.with_depth}", f"  oriented 3D boxes: {report.with_boxes_3d}"]
+    lines += [f"  members: {form}" for form in data["members"]]
+    lines += [f"  depth {kind}: {number}" for kind, number in data["depth"].items()]
+    lines += [f"  masks {kind}: {number}" for kind, number in data["masks"].items()]
+    lines += [
+        f"  licence {shown_name(name) if name else 'not told'}: {number}" for name, number in data["licences"].items()
+    ]
+    lines += [f"  oriented 3D boxes: {report.with_boxes_3d}"]
     return "\n".join(lines)

@@ -88,7 +88,8 @@ def _count(
     if done := _finished(framework, allow, last):
         return [done]
     lines = [f"{name}: {value:.5g}" for name, value in work().items()]
-    return [*lines, f"wrote {framework.run_folder / last}"]
+    written = framework.run_folder / last  # one of several jobs writes it
+    return [*lines, f"wrote {written}"] if written.exists() else lines
 
 
 def _last_of_evaluation(framework: Framework) -> str:

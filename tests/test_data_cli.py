@@ -13,8 +13,10 @@ import pytest
 from sigma_framework import Box3D, Camera, ShardSet
 from sigma_framework.cli import guarded
 from sigma_framework.data_cli import data_app
+from sigma_framework.dataset_build import record_of
 from sigma_framework.set_pictures import box_corners, depth_picture, draw_boxes
-from sigma_framework.testing import toy_shards
+from sigma_framework.shards import Encoding, encode_record, write_manifest, write_shard
+from sigma_framework.testing import toy_example, toy_shards
 
 
 def run(*arguments: str | Path) -> int:
@@ -38,6 +40,27 @@ def test_check_counts_what_is_there(folder: Path, capsys: pytest.CaptureFixture[
     assert run("check", folder, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["sizes"], found["with_depth"], found["boxes_3d"]) == ({"32x32": 6}, 6, 12)
+    assert found["members"] == {"depth.png identities.png json masks.png target.jpg": 6}
+    assert (found["depth"], found["masks"], found["licences"]) == ({"metric_mm": 6}, {"visible": 6}, {"": 6})
+
+
+def test_check_compares_the_folder_with_the_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "00000.tar").rename(folder / "99999.tar")
+    assert run("check", folder) == 2
+    error = capsys.readouterr().err
+    assert "1 tar files that it does not list ('99999.tar') and lacks 1 that it does ('00000.tar')" in error
+
+
+def test_check_tells_samples_with_other_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = record_of(toy_example(1))
+    samples = [encode_record(record, str(n), Encoding(target=form)) for n, form in enumerate(("png", "jpg"))]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_manifest(folder, [write_shard(folder, "00000.tar", samples)], {})
+    assert run("check", folder) == 2
+    assert "samples have different members, which HF datasets refuses: 1 of" in capsys.readouterr().err
+    assert run("convert", folder, tmp_path / "out", "--target", "png") == 0
+    assert run("check", tmp_path / "out") == 0
 
 
 def test_check_names_what_is_damaged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,8 +89,6 @@ def test_preview_shows_every_part(folder: Path, tmp_path: Path) -> None:
 def test_preview_does_not_trust_texts(folder: Path, tmp_path: Path) -> None:
     shards = ShardSet(folder)
     record = {**shards.sample(0).record(), "prompt_full": "<script>alert(1)</script>"}
-    from sigma_framework.shards import Encoding, encode_record, write_manifest, write_shard
-
     other = tmp_path / "other"
     other.mkdir()
     write_manifest(other, [write_shard(other, "00000.tar", [encode_record(record, "a", Encoding())])], {})
@@ -118,6 +139,26 @@ def test_convert_changes_the_form_alone(folder: Path, tmp_path: Path, capsys: py
     assert (now.sample(5).masks == was.sample(5).masks).all()
     assert run("convert", folder, out) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_convert_without_a_format_keeps_every_byte_and_how_the_set_was_made(folder: Path, tmp_path: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "seed": 7, "stages": [{"name": "prompts"}]}))
+    assert run("convert", folder, tmp_path / "out", "--per-shard", 5) == 0
+    was, now = ShardSet(folder), ShardSet(tmp_path / "out")
+    assert [now.members(k) for k in range(6)] == [was.members(k) for k in range(6)]
+    assert was.members(0)["target"][0] == "jpg", "else nothing would be lost"
+    assert (now.facts["seed"], now.facts["stages"]) == (7, [{"name": "prompts"}])
+    assert now.facts["samples"] == 6
+
+
+def test_convert_encodes_anew_what_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    assert run("convert", folder, tmp_path / "out", "--target", "jpg", "--quality", 20) == 0
+    was, now = ShardSet(folder).members(3), ShardSet(tmp_path / "out").members(3)
+    assert len(now["target"][1]) < len(was["target"][1])
+    assert {part: now[part] for part in ("identities", "masks", "depth", "json")} == {
+        part: was[part] for part in ("identities", "masks", "depth", "json")
+    }
 
 
 def test_convert_gives_bare_tar_files_their_lists(folder: Path, tmp_path: Path) -> None:

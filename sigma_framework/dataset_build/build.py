@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sigma_framework.dataset_build.distinct import UnitsMissing
 from sigma_framework.dataset_build.engines import (
     Engine,
     Share,
@@ -19,7 +20,7 @@ from sigma_framework.dataset_build.engines import (
     share_of_array,
     with_ray,
 )
-from sigma_framework.dataset_build.packing import pack
+from sigma_framework.dataset_build.packing import in_turn, pack
 from sigma_framework.dataset_build.records import Record
 from sigma_framework.dataset_build.report import StageCount, write_report
 from sigma_framework.dataset_build.unit_work import Stage, UnitWork
@@ -38,6 +39,8 @@ class Build:
 
     source: DataSource | None
     """Where records start; None starts them with a key alone, for a first stage that makes prompts."""
+    source_facts: Mapping[str, Any] = field(default_factory=dict)
+    """Its type, options and version: what the manifest records."""
     stages: Sequence[Stage]
     """In order."""
     count: int
@@ -48,6 +51,8 @@ class Build:
     """Records that go through a stage together."""
     workers: int = 0
     """Worker processes; 0 works in this one."""
+    worker_gpus: float = 0.0
+    """Of each worker; 0 hands out none, and all see all."""
     engine: Literal["local", "array", "ray"] = "local"
     """Where stages run."""
     per_shard: int = 256
@@ -69,23 +74,23 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
         folder=folder / "stages",
         stages=tuple(work.stages),
         source=work.source,
+        source_facts=work.source_facts,
         count=work.count,
         batch=work.batch,
         seed=work.seed,
     )
     _require_same_stages(units)
     share = share_of_array(os.environ) if work.engine == "array" else Share()
-    counts = [_run_stage(units, place, share, _engine(work), progress) for place in range(len(units.names))]
-    missing = units.units - len(units.done(len(units.stages)))
-    if missing:
-        progress.note(f"job {share.rank + 1} of {share.jobs} is done; {missing} units of other jobs are missing")
+    counts = _run_stages(units, share, _engine(work), progress)
+    if missing := units.units - len(units.done(len(units.stages))):
         return {"read": counts[0].read, "units_missing": missing}
-    progress.begin("shards", work.count)
-    entries = pack(_finished(units), folder, work.encoding, work.per_shard, _facts(units), progress)
-    progress.finish()
+    with in_turn(folder):
+        progress.begin("shards", work.count)
+        entries = pack(_finished(units), folder, work.encoding, work.per_shard, _facts(units), progress)
+        progress.finish()
+        totals = counts if share.jobs == 1 else [_recount(units, place) for place in range(len(units.names))]
+        write_report(units, totals, folder / "report.html")
     kept = sum(entry.samples for entry in entries)
-    totals = counts if share.jobs == 1 else [_recount(units, place) for place in range(len(units.names))]
-    write_report(units, totals, folder / "report.html")
     if kept == 0:
         raise DataError(f"the stages {', '.join(units.names[1:]) or 'of nobody'} left none of {work.count} records")
     return {"read": work.count, "kept": kept, "shards": len(entries)}
@@ -93,8 +98,23 @@ def run_build(work: Build, folder: Path, progress: Progress) -> Mapping[str, int
 
 def _engine(work: Build) -> Engine:
     if work.engine == "ray":
-        return with_ray(work.workers)
-    return in_processes(work.workers) if work.workers > 1 else in_this_process
+        return with_ray(work.workers, work.worker_gpus)
+    return in_processes(work.workers, work.worker_gpus) if work.workers > 1 else in_this_process
+
+
+def _run_stages(units: UnitWork, share: Share, engine: Engine, progress: Progress) -> list[StageCount]:
+    """All stages, or those before the first that needs what other jobs still owe."""
+    job, counts = f"job {share.rank + 1} of {share.jobs}", list[StageCount]()
+    try:
+        for place in range(len(units.names)):
+            counts.append(_run_stage(units, place, share, engine, progress))
+    except UnitsMissing as error:
+        progress.finish()
+        progress.note(f"{job} waits: {error.message}")
+    else:
+        if missing := units.units - len(units.done(len(units.stages))):
+            progress.note(f"{job} is done; {missing} units of other jobs are missing")
+    return counts
 
 
 def _run_stage(units: UnitWork, place: int, share: Share, engine: Engine, progress: Progress) -> StageCount:
@@ -133,7 +153,9 @@ def _finished(units: UnitWork) -> Iterator[Record]:
 
 def _facts(units: UnitWork) -> dict[str, Any]:
     """What the manifest says of how the set was made; the same on every machine and at any time."""
-    return {"read": units.count, "seed": units.seed, "stages": [_described(stage) for stage in units.stages]}
+    source = {"source": _without_places(units.source_facts)} if units.source_facts else {}
+    stages = [_described(stage) for stage in units.stages]
+    return {"read": units.count, "seed": units.seed, **source, "stages": stages}
 
 
 def _described(stage: Stage) -> dict[str, Any]:
@@ -155,6 +177,7 @@ def _require_same_stages(units: UnitWork) -> None:
     """Each stage's ``stage.json`` says what made its units; a unit made otherwise must not be taken for done."""
     made = hashlib.sha256(f"{units.count % units.batch if units.batch > 1 else 0} {units.batch} {units.seed}".encode())
     for place, name in enumerate(units.names):
+        # Not the source's options: how much damage it may have, and where it tells of it, may change in between.
         facts = {} if place == 0 else _described(units.stages[place - 1])
         made.update(json.dumps([name, facts], sort_keys=True).encode())
         path = units.stage_folder(place) / "stage.json"

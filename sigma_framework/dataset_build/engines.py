@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import threading
@@ -13,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from sigma_framework.dataset_build.distinct import Distinct
 from sigma_framework.dataset_build.unit_work import UnitWork
 from sigma_framework.errors import RunError
 from sigma_framework.protocols import Annotator
@@ -34,13 +36,16 @@ def in_this_process(work: UnitWork, place: int, units: Sequence[int]) -> Iterato
         yield unit, work.run(place, unit, annotator)
 
 
-def in_processes(workers: int) -> Engine:
-    """Worker processes on this machine, each with its own annotator."""
+def in_processes(workers: int, gpus: float = 0) -> Engine:
+    """Worker processes on this machine, each with its own annotator and, where ``gpus`` is not 0, its own GPUs."""
 
     def run(work: UnitWork, place: int, units: Sequence[int]) -> Iterator[Outcome]:
         context = multiprocessing.get_context("spawn")
         count = min(workers, len(units))
-        with ProcessPoolExecutor(count, context, _prepare, (work, place, os.getpid())) as pool:
+        devices = context.SimpleQueue()
+        for visible in gpus_of_workers(count, gpus, os.environ) if gpus else [None] * count:
+            devices.put(visible)
+        with ProcessPoolExecutor(count, context, _prepare, (work, place, os.getpid(), devices)) as pool:
             try:
                 yield from _pooled(pool, units, count)
             except BrokenProcessPool as error:
@@ -51,6 +56,34 @@ def in_processes(workers: int) -> Engine:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     return run
+
+
+def gpus_of_workers(workers: int, gpus: float, environment: Mapping[str, str]) -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` is for each worker.
+
+    Args:
+        workers: how many.
+        gpus: of each; 0.5 puts two workers on one.
+        environment: where ``CUDA_VISIBLE_DEVICES`` says which there are; without it, all of this machine.
+
+    Raises:
+        RunError: there are not enough.
+    """
+    told = environment.get("CUDA_VISIBLE_DEVICES")
+    visible = [name for name in told.split(",") if name] if told is not None else _all_gpus()
+    spans = [(math.floor(k * gpus), math.ceil((k + 1) * gpus)) for k in range(workers)]
+    if spans and spans[-1][1] > len(visible):
+        raise RunError(
+            f"build.worker_gpus: {workers} workers with {gpus:g} GPUs each need {spans[-1][1]}, found {len(visible)}; "
+            "lower build.workers or build.worker_gpus"
+        )
+    return [",".join(visible[first:last]) for first, last in spans]
+
+
+def _all_gpus() -> list[str]:
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _pooled(pool: ProcessPoolExecutor, units: Sequence[int], workers: int) -> Iterator[Outcome]:
@@ -66,8 +99,8 @@ def _pooled(pool: ProcessPoolExecutor, units: Sequence[int], workers: int) -> It
             yield future.result()
 
 
-def with_ray(workers: int) -> Engine:
-    """Ray Data: the same stage code in actors on a cluster that shares the run folder."""
+def with_ray(workers: int, gpus: float = 0) -> Engine:
+    """Ray Data: the same stage code in actors on a cluster that shares the run folder; each actor reserves ``gpus``."""
 
     def run(work: UnitWork, place: int, units: Sequence[int]) -> Iterator[Outcome]:
         try:
@@ -76,16 +109,28 @@ def with_ray(workers: int) -> Engine:
         except ImportError as error:
             raise RunError("build.engine: ray is not installed; pip install 'sigma-framework[ray]'") from error
         if not ray.is_initialized():
-            ray.init(num_cpus=workers or None, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            _join_or_start(ray, workers)
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=max(1, len(units) // 8))
         outcomes = rows.map(
-            RayStage, fn_constructor_args=(work, place), compute=ray.data.ActorPoolStrategy(size=max(1, workers))
+            RayStage,
+            fn_constructor_args=(work, place),
+            compute=ray.data.ActorPoolStrategy(size=max(1, workers)),
+            num_gpus=gpus or None,
         )
         for row in outcomes.iter_rows():
             yield int(row["unit"]), json.loads(row["facts"])
 
     return run
+
+
+def _join_or_start(ray: Any, workers: int) -> None:
+    """A cluster that is there (``ray start``, ``RAY_ADDRESS``) has its own resources and refuses to be told any."""
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    try:
+        ray.init(num_cpus=workers or None, **quiet)
+    except ValueError:
+        ray.init(**quiet)
 
 
 class RayStage:
@@ -143,22 +188,29 @@ def share_of_array(environment: Mapping[str, str]) -> Share:
     raise RunError(f"build.engine array: no job array here; expected {names} in the environment")
 
 
-def _annotator(work: UnitWork, place: int) -> Annotator | None:
-    return None if place == 0 else work.stages[place - 1].make()
+def _annotator(work: UnitWork, place: int) -> Annotator | Distinct | None:
+    if place == 0:
+        return None
+    annotator = work.stages[place - 1].make()
+    return Distinct(annotator, work, place) if hasattr(annotator, "gist") else annotator
 
 
 _held: dict[str, Any] = {}
 """Of a worker process: its work, built once."""
 
 
-def _prepare(work: UnitWork, place: int, parent: int) -> None:
+def _prepare(work: UnitWork, place: int, parent: int, devices: Any) -> None:
     """``parent`` is told, not asked for: a parent that died while this process started would never be missed."""
+    if (visible := devices.get()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    _held.update(work=work, place=place, annotator=_annotator(work, place))
+    _held.update(work=work, place=place)
 
 
 def _work_on(unit: int) -> Outcome:
+    if "annotator" not in _held:  # not earlier: what goes wrong while a process starts reaches nobody
+        _held["annotator"] = _annotator(_held["work"], _held["place"])
     facts: Mapping[str, Any] = _held["work"].run(_held["place"], unit, _held["annotator"])
     return unit, facts
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,7 @@ def pack(
 ) -> list[ShardEntry]:
     """Writes ``folder/shards``; the manifest comes last. Nothing is written when there is no record."""
     shards, notes = folder / "shards", folder / "stages" / "shards"
-    if (shards / MANIFEST).exists():
-        (shards / MANIFEST).unlink()
+    (shards / MANIFEST).unlink(missing_ok=True)
     shards.mkdir(parents=True, exist_ok=True)
     notes.mkdir(parents=True, exist_ok=True)
     names = [stage["name"] for stage in facts["stages"]]
@@ -63,6 +63,19 @@ def pack(
     if entries:
         write_manifest(shards, entries, facts)
     return entries
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Lets one job of an array pack at a time: several may find at once that nothing is missing any more."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    with (folder / "stages" / ".packing").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _with_stages(record: Record, names: list[str]) -> Record:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sigma_framework.dataset_build.distinct import Distinct
 from sigma_framework.dataset_build.records import Record, read_unit, record_of, write_unit
 from sigma_framework.errors import RunError
 from sigma_framework.protocols import Annotator, DataSource
@@ -43,6 +44,8 @@ class UnitWork:
     """After the source."""
     source: DataSource | None
     """Where records start; None starts them empty."""
+    source_facts: Mapping[str, Any] = field(default_factory=dict)
+    """Its type, options and version; ``type`` goes into the provenance of records that tell no source."""
     count: int
     """Records."""
     batch: int
@@ -81,7 +84,7 @@ class UnitWork:
             before, facts = read_unit(self.path(step, unit), before)
         return before, facts
 
-    def run(self, place: int, unit: int, annotator: Annotator | None) -> dict[str, Any]:
+    def run(self, place: int, unit: int, annotator: Annotator | Distinct | None) -> dict[str, Any]:
         """Does one unit of one stage and stores it; returns what there is to tell of it.
 
         Args:
@@ -95,8 +98,7 @@ class UnitWork:
         else:
             before, _ = self.records(place - 1, unit)
             rng = np.random.default_rng((self.seed, place, unit))
-            work = getattr(annotator, "annotate_or_reject", annotator.annotate)
-            made = work(before, rng) if before else []
+            made = _applied(annotator, unit, before, rng) if before else []
         kept, facts = _sorted_out(before, list(made), place == 0)
         write_unit(self.path(place, unit), kept, before, facts)
         return facts
@@ -108,7 +110,22 @@ class UnitWork:
         give: Callable[[int], Record] = getattr(self.source, "record", None) or (
             lambda index: record_of(self.source[index])
         )
-        return [give(index) for index in indices]
+        return [self._with_source(give(index)) for index in indices]
+
+    def _with_source(self, record: Record) -> Record:
+        provenance = dict(record.get("provenance", {}))
+        if "source" in provenance or "type" not in self.source_facts:
+            return record
+        return {**record, "provenance": {"source": self.source_facts["type"], **provenance}}
+
+
+def _applied(
+    annotator: Annotator | Distinct, unit: int, before: Sequence[Record], rng: np.random.Generator
+) -> Iterable[Mapping[str, Any]]:
+    if isinstance(annotator, Distinct):
+        return annotator.annotate_unit(unit, before, rng)
+    work: Callable[..., Iterable[Mapping[str, Any]]] = getattr(annotator, "annotate_or_reject", annotator.annotate)
+    return work(before, rng)
 
 
 def _sorted_out(

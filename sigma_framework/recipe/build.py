@@ -65,6 +65,12 @@ def plan_annotators(recipe: Recipe, host: PluginHost) -> list[tuple[str, Callabl
     return planned
 
 
+def source_facts(recipe: Recipe, name: str) -> Mapping[str, Any]:
+    """Type, options and version of a block under ``datasources``, as a data set tells where it comes from."""
+    provider = recipe.datasources[name].component.provider
+    return {**recipe.resolved["datasources"][name], "provider": provider.distribution, "version": provider.version}
+
+
 def control_specs(recipe: Recipe, host: PluginHost) -> dict[str, ControlSpec]:
     """What a scene may write as ``control.type``: registered controls without rivals, and those of blocks."""
     specs = dict(host.specs("control"))

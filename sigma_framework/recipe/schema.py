@@ -140,8 +140,8 @@ class EvaluateBlock:
 class BuildBlock:
     """``build:`` making a data set (section 3.1)."""
 
-    count: Count = 8
-    """Records to start with; stages may leave fewer."""
+    count: Count | None = 8
+    """Records to start with; stages may leave fewer. Null takes all of the source."""
     source: str | None = None
     """Name of the block under ``datasources`` that gives the records; null is the first, if there is one."""
     stages: tuple[str, ...] | None = None
@@ -150,6 +150,8 @@ class BuildBlock:
     """Processes of this machine; this job's share of a job array; or Ray Data (extra ``ray``)."""
     workers: Whole = 0
     """Worker processes (or Ray actors); 0 works in this process."""
+    worker_gpus: Weight = 0.0
+    """GPUs of each worker (0.5 puts two on one): Ray reserves them, processes see their own alone. 0: all see all."""
     batch: Count = 1
     """Records that go through a stage together, and that are lost when the machine dies."""
     per_shard: Count = 256

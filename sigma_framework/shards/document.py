@@ -127,7 +127,7 @@ def read_document(content: bytes, name: str) -> ShardDocument:
 
 
 def parse_json(content: bytes, name: str, limit: int = MAX_CATALOGUE_BYTES) -> Any:
-    """Plain data of strict JSON: UTF-8, no NaN, no key twice, no more than 32 levels.
+    """Plain data of strict JSON: UTF-8, no NaN, no key twice, no half of a surrogate pair, no more than 32 levels.
 
     Raises:
         DataError: with the place.
@@ -135,7 +135,7 @@ def parse_json(content: bytes, name: str, limit: int = MAX_CATALOGUE_BYTES) -> A
     if len(content) > limit:
         raise DataError(f"{name}: {len(content)} bytes, the limit is {limit}")
     try:
-        data = json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
+        data = json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, numbers of 5,000 digits
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise DataError(f"{name}: not valid JSON", [Problem("", what[:200])]) from error
@@ -160,5 +160,7 @@ def _require_plain(data: Any, name: str, depth: int) -> None:
         raise DataError(f"{name}: not valid JSON", [Problem("", f"nested more than {_MAX_NESTING} levels")])
     if isinstance(data, float) and not math.isfinite(data):
         raise DataError(f"{name}: not valid JSON", [Problem("", "a number is too large")])
-    for part in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+    if isinstance(data, str) and not data.isascii() and any("\ud800" <= letter <= "\udfff" for letter in data):
+        raise DataError(f"{name}: not valid JSON", [Problem("", "a text holds half of a surrogate pair")])
+    for part in [*data, *data.values()] if isinstance(data, dict) else data if isinstance(data, list) else ():
         _require_plain(part, name, depth + 1)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from sigma_framework.errors import DataError
-from sigma_framework.shards.document import DepthFacts, ShardDocument, read_document
+from sigma_framework.shards.document import ShardDocument, read_document
 from sigma_framework.shards.layout import FORMAT_VERSION
-from sigma_framework.types import BoolMap, Box3D, Example, FloatMap, RgbImage, SubjectAnnotation
+from sigma_framework.shards.pictures import MAX_PIXELS, depth_levels, depth_values, picture_file, picture_pixels
+from sigma_framework.types import MAX_SUBJECTS, BoolMap, Box3D, Example, FloatMap, RgbImage, SubjectAnnotation
 
-_MILLIMETRES = 1000.0
-_MAX_PIXELS = 50_000_000
-"""Of one member; ten masks of 2,048 pixels fit."""
-_STEPS = 65534.0
-"""Between value 1 (near) and value 65535 (far) of a scaled depth picture."""
-_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
-_MODES = {"target": "RGB", "identities": "RGB", "masks": "1", "depth": "I;16"}
+_NEEDED = ("key", "target", "identities", "masks", "captions", "prompt_full", "prompt_background", "camera")
+_PER_SUBJECT = ("identities", "captions", "boxes_xyxy", "boxes_3d")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,41 +59,22 @@ def encode_record(record: Mapping[str, Any], key: str, encoding: Encoding) -> En
     Raises:
         DataError: the record lacks something or its parts do not fit together.
     """
-    needed = ("key", "target", "identities", "masks", "captions", "prompt_full", "prompt_background", "camera")
-    name = record.get("key", key)
-    if missing := [part for part in needed if record.get(part) is None]:
-        raise DataError(f"{name}: cannot be written without {', '.join(missing)}; add the stage that makes them")
+    name = str(record.get("key", key))
+    _require_fitting(record, name)
     masks = np.asarray(record["masks"], bool)
     count, height, width = masks.shape
-    if not count == len(record["identities"]) == len(record["captions"]):
-        raise DataError(f"{name}: found {count} masks, {len(record['identities'])} identities and "
-                        f"{len(record['captions'])} captions, expected one of each per subject")  # fmt: skip
-    levels, depth_facts = _depth_levels(record.get("depth"), record.get("depth_kind", "metric"), (height, width))
-    identities = np.concatenate(list(record["identities"]), axis=0)
-    document = {
-        "version": FORMAT_VERSION,
-        "key": name,
-        "size": [width, height],
-        "identity_size": [identities.shape[1], identities.shape[0] // count],
-        "prompts": {"full": record["prompt_full"], "background": record["prompt_background"]},
-        "subjects": _subjects(record, masks),
-        "camera": dict(record["camera"]),
-        "masks": record.get("mask_kind", "visible"),
-        "front_to_back": list(record.get("front_to_back", ())),
-        "depth": depth_facts,
-        "provenance": dict(record.get("provenance", {})),
-        "licence": record.get("licence", ""),
-    }
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    levels, depth_facts = depth_levels(record.get("depth"), record.get("depth_kind", "metric"), (height, width))
+    text = _document_of(record, name, masks, depth_facts)
     shown = visible_masks(masks, read_document(text, f"{name}: document")).any(axis=(1, 2))
     if not shown.all():
         hidden = np.flatnonzero(~shown).tolist()
         raise DataError(f"{name}: subjects {hidden} are covered by others; filter subjects before writing")
+    identities = np.concatenate(list(record["identities"]), axis=0)
     members = {
-        f"target.{encoding.target}": _file(record["target"], encoding.target, encoding.quality),
-        f"identities.{encoding.identities}": _file(identities, encoding.identities, encoding.quality),
-        "masks.png": _file(masks.reshape(count * height, width), "png", 0),
-        "depth.png": _file(levels, "png", 0),
+        f"target.{encoding.target}": picture_file(record["target"], encoding.target, encoding.quality),
+        f"identities.{encoding.identities}": picture_file(identities, encoding.identities, encoding.quality),
+        "masks.png": picture_file(masks.reshape(count * height, width), "png", 0),
+        "depth.png": picture_file(levels, "png", 0),
         "json": text,
     }
     return EncodedSample(key=key, members=members, subjects=count, size_hw=(height, width))
@@ -181,10 +155,10 @@ def decode_sample(members: Mapping[str, tuple[str, bytes]], place: str) -> Decod
     document = read_document(members["json"][1], f"{place}.json")
     count, (width, height) = len(document.subjects), document.size
     block_width, block_height = document.identity_size
-    target = _pixels(members["target"], "target", (width, height), place)
-    blocks = _pixels(members["identities"], "identities", (block_width, block_height * count), place)
-    masks = _pixels(members["masks"], "masks", (width, height * count), place).reshape(count, height, width)
-    levels = _pixels(members["depth"], "depth", (width, height), place)
+    target = picture_pixels(members["target"], "target", (width, height), place)
+    blocks = picture_pixels(members["identities"], "identities", (block_width, block_height * count), place)
+    masks = picture_pixels(members["masks"], "masks", (width, height * count), place).reshape(count, height, width)
+    levels = picture_pixels(members["depth"], "depth", (width, height), place)
     shown = visible_masks(masks, document).any(axis=(1, 2))
     if not shown.all():
         raise DataError(f"{place}.masks.png: subjects {np.flatnonzero(~shown).tolist()} have no visible pixel")
@@ -193,7 +167,7 @@ def decode_sample(members: Mapping[str, tuple[str, bytes]], place: str) -> Decod
         target=target,
         identities=tuple(blocks[k * block_height : (k + 1) * block_height] for k in range(count)),
         masks=masks,
-        depth=_depth_values(levels, document.depth),
+        depth=depth_values(levels, document.depth),
     )
 
 
@@ -228,42 +202,66 @@ def box_around(mask: BoolMap) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _subjects(record: Mapping[str, Any], masks: BoolMap) -> list[dict[str, Any]]:
+def _require_fitting(record: Mapping[str, Any], name: str) -> None:
+    """What is written must be what can be read again: all parts there, of shapes that belong together."""
+    if missing := [part for part in _NEEDED if record.get(part) is None]:
+        raise DataError(f"{name}: cannot be written without {', '.join(missing)}; add the stage that makes them")
+    masks = np.asarray(record["masks"])
+    if masks.ndim != 3 or masks.dtype != np.bool_ or not 1 <= len(masks) <= MAX_SUBJECTS:
+        found = f"{masks.dtype} of shape {masks.shape}"
+        raise DataError(
+            f"{name}: masks: found {found}, expected bool of shape (N, H, W) for 1 to {MAX_SUBJECTS} subjects"
+        )
     if not masks.any(axis=(1, 2)).all():
-        raise DataError(f"{record['key']}: a mask is empty; filter subjects before writing")
-    boxes: Sequence[Any] = record["boxes_xyxy"] if "boxes_xyxy" in record else [box_around(mask) for mask in masks]
+        raise DataError(f"{name}: a mask is empty; filter subjects before writing")
+    counts = {part: len(record[part]) for part in _PER_SUBJECT if record.get(part) is not None}
+    if set(counts.values()) != {len(masks)}:
+        raise DataError(f"{name}: found {counts}, expected one of each per subject, {len(masks)} as of the masks")
+    (_, height, width), blocks = masks.shape, [np.asarray(block) for block in record["identities"]]
+    shapes = {"target": (np.asarray(record["target"]), (height, width, 3))}
+    shapes |= {f"identities[{number}]": (block, (*blocks[0].shape[:2], 3)) for number, block in enumerate(blocks)}
+    for part, (pixels, shape) in shapes.items():
+        if pixels.dtype != np.uint8 or pixels.shape != shape:
+            raise DataError(f"{name}: {part}: found {pixels.dtype} of shape {pixels.shape}, expected uint8 of {shape}")
+    if record.get("depth") is not None and np.shape(record["depth"]) != (height, width):
+        raise DataError(f"{name}: depth: found shape {np.shape(record['depth'])}, expected {(height, width)}")
+    if (most := max(masks.size, sum(block.size // 3 for block in blocks))) > MAX_PIXELS:
+        raise DataError(
+            f"{name}: {len(masks)} subjects take {most / 1e6:.0f} megapixels in one member, the limit is "
+            f"{MAX_PIXELS // 10**6}; use a smaller image_size or identity_size, or fewer subjects"
+        )
+
+
+def _document_of(record: Mapping[str, Any], name: str, masks: BoolMap, depth_facts: Mapping[str, Any] | None) -> bytes:
+    identity_height, identity_width = np.shape(record["identities"][0])[:2]
+    document = {
+        "version": FORMAT_VERSION,
+        "key": name,
+        "size": [masks.shape[2], masks.shape[1]],
+        "identity_size": [identity_width, identity_height],
+        "prompts": {"full": record["prompt_full"], "background": record["prompt_background"]},
+        "subjects": _subjects(record, masks),
+        "camera": dict(record["camera"]),
+        "masks": record.get("mask_kind", "visible"),
+        "front_to_back": list(record.get("front_to_back", ())),
+        "depth": depth_facts,
+        "provenance": dict(record.get("provenance", {})),
+        "licence": record.get("licence", ""),
+    }
+    try:
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:  # NaN, half of a surrogate pair, an object that is no plain data
+        raise DataError(
+            f"{name}: cannot be written as JSON ({error}); expected plain data and finite numbers"
+        ) from error
+
+
+def _subjects(record: Mapping[str, Any], masks: BoolMap) -> list[dict[str, Any]]:
+    boxes = record.get("boxes_xyxy")
+    flat: Sequence[Any] = [box_around(mask) for mask in masks] if boxes is None else boxes
     solid: Sequence[Any] = record.get("boxes_3d") or [None] * len(masks)
-    facts = zip(record["captions"], boxes, solid, strict=True)
+    facts = zip(record["captions"], flat, solid, strict=True)
     return [{"caption": c, "box2d": [float(v) for v in b], "box3d": s} for c, b, s in facts]
-
-
-def _depth_levels(
-    depth: FloatMap | None, kind: str, size_hw: tuple[int, int]
-) -> tuple[NDArray[np.uint16], dict[str, Any] | None]:
-    """16-bit levels and how to read them; millimetres where they fit."""
-    if depth is None:
-        return np.zeros(size_hw, np.uint16), None
-    known = np.isfinite(depth) & (depth > 0)
-    if not known.any():
-        return np.zeros(size_hw, np.uint16), None
-    near, far = float(depth[known].min()), float(depth[known].max())
-    if kind == "metric" and near >= 1 / _MILLIMETRES and far <= 65535 / _MILLIMETRES:
-        levels = np.where(known, np.rint(np.where(known, depth, 0) * _MILLIMETRES), 0)
-        return levels.astype(np.uint16), {"kind": "metric_mm"}
-    share = (np.where(known, depth, near) - near) / max(far - near, 1e-12)
-    levels = np.where(known, 1 + np.rint(share * _STEPS), 0).astype(np.uint16)
-    return levels, {"kind": "metric" if kind == "metric" else "relative", "near": near, "far": far}
-
-
-def _depth_values(levels: NDArray[Any], facts: DepthFacts | None) -> FloatMap | None:
-    """(H, W) metres (or units of nobody's), 0 where unknown."""
-    if facts is None:
-        return None
-    if facts.kind == "metric_mm":
-        return (levels / np.float32(_MILLIMETRES)).astype(np.float32)
-    assert facts.near is not None and facts.far is not None
-    values = facts.near + (facts.far - facts.near) * (levels.astype(np.float64) - 1) / _STEPS
-    return np.where(levels > 0, values, 0).astype(np.float32)
 
 
 def _subject_depth(depth: FloatMap | None, mask: BoolMap) -> FloatMap | None:
@@ -275,36 +273,3 @@ def _subject_depth(depth: FloatMap | None, mask: BoolMap) -> FloatMap | None:
         return None
     filled = np.where(known, depth, np.float32(np.median(depth[known])))
     return np.where(mask, filled, np.float32(0)).astype(np.float32)
-
-
-def _file(pixels: NDArray[Any], suffix: str, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    image = Image.fromarray(pixels)
-    if suffix == "png":
-        image.save(buffer, format="PNG")
-    elif suffix == "jpg":
-        image.save(buffer, format="JPEG", quality=quality, subsampling=0)
-    else:
-        image.save(buffer, format="WEBP", quality=quality)
-    return buffer.getvalue()
-
-
-def _pixels(member: tuple[str, bytes], part: str, size: tuple[int, int], place: str) -> NDArray[Any]:
-    """Decoded only after the header says what the document says, so that a small file cannot ask for much memory."""
-    suffix, content = member
-    name = f"{place}.{part}.{suffix}"
-    if size[0] * size[1] > _MAX_PIXELS:
-        raise DataError(f"{name}: {size[0] * size[1] / 1e6:.0f} megapixels, the limit is {_MAX_PIXELS // 10**6}")
-    try:
-        image = Image.open(io.BytesIO(content), formats=[_FORMATS[suffix]])
-    except Exception as error:  # Pillow raises many kinds on damaged files
-        raise DataError(f"{name}: not a readable {_FORMATS[suffix]} picture") from error
-    mode = "I;16" if image.mode == "I" and part == "depth" else image.mode
-    if image.size != size or mode != _MODES[part]:
-        found = f"{image.size[0]}x{image.size[1]} pixels of mode {image.mode}"
-        raise DataError(f"{name}: found {found}, expected {size[0]}x{size[1]} of mode {_MODES[part]}")
-    try:
-        image.load()
-    except Exception as error:
-        raise DataError(f"{name}: cut off or damaged") from error
-    return np.asarray(image)

@@ -117,23 +117,39 @@ def scan(file: BinaryIO, shard: str) -> Iterator[Member]:
         DataError: where the file stops being a shard: a bad header, a cut, or bytes after the end.
     """
     file.seek(0, 2)
-    length, offset = file.tell(), 0
+    length, offset, count = file.tell(), 0, 0
+    _require_tar(file, shard, length)
     while True:
         file.seek(offset)
         block = file.read(BLOCK)
         if len(block) < BLOCK:
-            raise DataError(f"{shard}: ends early at byte {length}, expected an end-of-archive mark")
+            raise DataError(
+                f"{shard}: ends early at byte {length} after {count} members, expected an end-of-archive mark"
+            )
         if not any(block):
             break
         member = read_header(block, offset, shard)
         offset = member.offset + padded(member.size)
         if offset > length:
-            raise DataError(f"{shard}: ends early at byte {length}, inside {member.name}")
+            raise DataError(f"{shard}: ends early at byte {length} after {count} members, inside {member.name}")
+        count += 1
         yield member
     file.seek(offset)
     while rest := file.read(2**20):
         if any(rest):
             raise DataError(f"{shard}: found data after the end-of-archive mark at byte {offset}")
+
+
+def _require_tar(file: BinaryIO, shard: str, length: int) -> None:
+    """Says of what is no tar file what it is, before a header of it seems damaged."""
+    if length == 0:
+        raise DataError(f"{shard}: is empty, expected a tar file; copy it again")
+    file.seek(0)
+    block = file.read(BLOCK)
+    if block.startswith(b"\x1f\x8b"):
+        raise DataError(f"{shard}: is compressed (gzip), expected a plain tar file; decompress it")
+    if len(block) == BLOCK and any(block) and block[257:262] != b"ustar":
+        raise DataError(f"{shard}: is not a tar file; copy it again")
 
 
 def scan_samples(file: BinaryIO, shard: str) -> Iterator[tuple[Member, ...]]:

@@ -23,7 +23,7 @@ class SetPlace(Protocol):
     """A folder with shards."""
 
     def read_small(self, name: str) -> bytes:
-        """A manifest or an index, whole; FileNotFoundError when it is not there."""
+        """A manifest or an index, whole; FileNotFoundError when it is not there, DataError when it cannot be read."""
         ...
 
     def read(self, name: str, offset: int, size: int, length: int) -> bytes:
@@ -32,6 +32,14 @@ class SetPlace(Protocol):
 
     def local(self, name: str) -> Path:
         """The shard as a local file."""
+        ...
+
+    def renew(self, name: str) -> bool:
+        """Copies a shard anew whose copy may be damaged; False where there is no copy."""
+        ...
+
+    def tar_files(self) -> frozenset[str] | None:
+        """Names of all tar files that lie there; None where that cannot be asked."""
         ...
 
 
@@ -66,9 +74,14 @@ class LocalFolder:
     def read_small(self, name: str) -> bytes:
         """As in ``SetPlace``."""
         path = self.folder / name
-        if path.stat().st_size > MAX_CATALOGUE_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size} bytes, the limit is {MAX_CATALOGUE_BYTES}")
-        return path.read_bytes()
+        try:
+            if path.stat().st_size > MAX_CATALOGUE_BYTES:
+                raise DataError(f"{path}: {path.stat().st_size} bytes, the limit is {MAX_CATALOGUE_BYTES}")
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # a folder of that name, no permission, a vanished mount
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
     def read(self, name: str, offset: int, size: int, length: int) -> bytes:
         """As in ``SetPlace``."""
@@ -77,6 +90,14 @@ class LocalFolder:
     def local(self, name: str) -> Path:
         """As in ``SetPlace``."""
         return self.folder / name
+
+    def renew(self, name: str) -> bool:
+        """As in ``SetPlace``."""
+        return False
+
+    def tar_files(self) -> frozenset[str] | None:
+        """As in ``SetPlace``."""
+        return frozenset(path.name for path in self.folder.glob("*.tar"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +112,8 @@ class RemoteFolder:
 
     def read_small(self, name: str) -> bytes:
         """As in ``SetPlace``; never from the cache, so that a set that grew is seen."""
-        content: bytes = _tried(lambda: _file_system(self.address).cat_file(f"{_bare(self.address)}/{name}"), name)
+        what = f"{self.address}/{name}"
+        content: bytes = _tried(lambda: _file_system(self.address).cat_file(f"{_bare(self.address)}/{name}"), what)
         return content
 
     def read(self, name: str, offset: int, size: int, length: int) -> bytes:
@@ -107,6 +129,15 @@ class RemoteFolder:
         if not path.is_file():
             self._fetch(name, path, None)
         return path
+
+    def renew(self, name: str) -> bool:
+        """As in ``SetPlace``."""
+        self._fetch(name, self._path(name), None)
+        return True
+
+    def tar_files(self) -> frozenset[str] | None:
+        """As in ``SetPlace``; not every kind of address can list what lies there."""
+        return None
 
     def _path(self, name: str) -> Path:
         return self.cache / hashlib.sha256(self.address.encode()).hexdigest()[:16] / name
@@ -136,9 +167,11 @@ def _tried(work: Any, what: str) -> Any:
     for attempt in range(_TRIES):
         try:
             return work()
-        except FileNotFoundError:
+        except (FileNotFoundError, DataError):
             raise
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+                raise  # ours, or the library's defect; what libraries say of a connection has a class of their own
             if attempt + 1 == _TRIES:
                 raise DataError(f"{what}: cannot be read, tried {_TRIES} times ({error})") from error
             time.sleep(_PAUSE_SECONDS * 2**attempt)
@@ -161,17 +194,18 @@ def _bare(address: str) -> str:
 
 
 def _read_part(path: Path, offset: int, size: int, length: int) -> bytes:
-    try:
+    def read() -> tuple[int, bytes]:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found != length:
-                early = "ends early: " if found < length else ""
-                if found < offset + size:
-                    raise DataError(f"{path.name}: {early}{found} bytes, the manifest says {length}")
             file.seek(offset)
-            content = file.read(size)
-    except OSError as error:
-        raise DataError(f"{path.name}: cannot be read at byte {offset} ({error.strerror or error})") from error
+            return os.fstat(file.fileno()).st_size, file.read(size)
+
+    try:  # also a local folder may lie behind a network
+        found, content = _tried(read, f"{path.name}, byte {offset}")
+    except FileNotFoundError as error:
+        raise DataError(f"{path.name}: not there, though the manifest lists it; copy the set again") from error
     if len(content) < size:
-        raise DataError(f"{path.name}: ends early inside the bytes {offset} to {offset + size}")
-    return content
+        early = (
+            f"ends early: {found} bytes" if found < length else f"ends early inside bytes {offset} to {offset + size}"
+        )
+        raise DataError(f"{path.name}: {early}, the manifest says {length}")
+    return bytes(content)

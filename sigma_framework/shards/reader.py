@@ -71,6 +71,7 @@ class ShardSet:
         """What the manifest says of the whole set."""
         self.file_hashes: Mapping[str, str] = {entry["file"]: entry["sha256"] for entry in manifest["shards"]}
         """SHA-256 of each shard's file."""
+        self._renewed: set[str] = set()
 
     def __len__(self) -> int:
         return sum(len(shard.keys) for shard in self._shards)
@@ -79,6 +80,15 @@ class ShardSet:
     def files(self) -> tuple[str, ...]:
         """File names of the shards."""
         return tuple(shard.file for shard in self._shards)
+
+    @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        """Names of each sample's members without its key, e.g. ``target.jpg``; from the indexes."""
+        return tuple(
+            tuple(name.removeprefix(f"{key}.") for name in names)
+            for shard in self._shards
+            for key, names in zip(shard.keys, shard.names, strict=True)
+        )
 
     @property
     def subject_counts(self) -> NDArray[np.int64]:
@@ -98,11 +108,22 @@ class ShardSet:
     def members(self, index: int) -> dict[str, tuple[str, bytes]]:
         """(suffix, content) by part of one sample, after headers and hashes were found right.
 
+        A copy in which a sample is damaged is fetched once more: the damage may be the copy's own.
+
         Raises:
             IndexError: no such sample.
             DataError: the sample is damaged.
         """
         shard, at = self._locate(index)
+        try:
+            return self._members(shard, at)
+        except DataError:
+            if shard.file in self._renewed or not self.place.renew(shard.file):
+                raise
+        self._renewed.add(shard.file)
+        return self._members(shard, at)
+
+    def _members(self, shard: _Shard, at: int) -> dict[str, tuple[str, bytes]]:
         first = int(shard.offsets[at, 0]) - BLOCK
         end = int(shard.offsets[at, -1]) + padded(int(shard.lengths[at, -1]))
         content = self.place.read(shard.file, first, end - first, shard.bytes)
@@ -126,9 +147,17 @@ class ShardSet:
             IndexError: no such sample.
             DataError: it is damaged, or not what the index says.
         """
+        return self.decoded(index, self.members(index))
+
+    def decoded(self, index: int, members: Mapping[str, tuple[str, bytes]]) -> DecodedSample:
+        """What the members of a sample hold, which must be what the index says.
+
+        Raises:
+            DataError: it is not.
+        """
         shard, at = self._locate(index)
         place = f"{shard.file}/{shard.keys[at]}"
-        decoded = decode_sample(self.members(index), place)
+        decoded = decode_sample(members, place)
         document = decoded.document
         subjects, (height, width) = int(shard.subjects[at]), shard.sizes[at].tolist()
         if len(document.subjects) != subjects or document.size != (width, height):
@@ -177,7 +206,7 @@ def _read_shards(place: SetPlace, manifest: dict[str, Any]) -> tuple[_Shard, ...
     for number, entry in enumerate(manifest["shards"]):
         try:
             shard = _read_shard(place, entry, first)
-        except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (DataError, LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
             what = error.message if isinstance(error, DataError) else f"not as the format says ({error!r})"
             problems.append(Problem(f"shards[{number}]", what))
             continue

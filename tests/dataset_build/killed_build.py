@@ -32,6 +32,9 @@ class Noting:
         for record in records:
             with open(self.notes, "a") as file:
                 file.write(f"{self.name} {record['key']}\n")
+            if note := os.environ.get("SIGMA_TEST_GPUS"):
+                with open(note, "a") as file:
+                    file.write(f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}\n")
             time.sleep(self.seconds)
             if self.name == "second" and record["key"].endswith("-3"):
                 continue

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sigma_framework import DataError, RunError, ShardSet
+from sigma_framework import DataError, Framework, RunError, ShardSet
 from sigma_framework.dataset_build import Build, Stage, record_of, run_build
-from sigma_framework.dataset_build.engines import Share, share_of_array
+from sigma_framework.dataset_build.engines import Share, _join_or_start, gpus_of_workers, share_of_array
+from sigma_framework.dataset_build.packing import in_turn
 from sigma_framework.dataset_build.records import read_unit, write_unit
 from sigma_framework.progress import Silent
 from sigma_framework.shards import check_set
@@ -119,6 +120,56 @@ def test_jobs_of_an_array_share_the_work(uninterrupted: Path, tmp_path: Path, mo
     assert run_build(plan, tmp_path, Silent())["kept"] == 13
     assert contents(tmp_path) == contents(uninterrupted)
     assert max(Counter((tmp_path / "notes").read_text().splitlines()).values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "told", "seen"),
+    [
+        (2, 1.0, "0,1,2", ["0", "1"]),
+        (2, 2.0, "4,5,6,7", ["4,5", "6,7"]),
+        (4, 0.5, "GPU-a,GPU-b", ["GPU-a", "GPU-a", "GPU-b", "GPU-b"]),
+        (1, 1.0, "3", ["3"]),
+    ],
+)
+def test_each_worker_has_gpus_of_its_own(workers: int, gpus: float, told: str, seen: list[str]) -> None:
+    assert gpus_of_workers(workers, gpus, {"CUDA_VISIBLE_DEVICES": told}) == seen
+
+
+def test_too_few_gpus_are_told() -> None:
+    with pytest.raises(RunError, match=r"3 workers with 1 GPUs each need 3, found 2; lower build\.workers"):
+        gpus_of_workers(3, 1.0, {"CUDA_VISIBLE_DEVICES": "0,1"})
+    with pytest.raises(RunError, match="need 1, found 0"):
+        gpus_of_workers(1, 1.0, {"CUDA_VISIBLE_DEVICES": ""})
+
+
+def test_processes_see_their_own_gpus_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROGRAM.parent)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    from dataclasses import replace
+
+    plan = replace(load_program().plan(tmp_path / "notes", 0.02, 2), worker_gpus=1.0)
+    (tmp_path / "gpus").touch()
+    monkeypatch.setenv("SIGMA_TEST_GPUS", str(tmp_path / "gpus"))
+    run_build(plan, tmp_path, Silent())
+    told = {tuple(line.split()) for line in (tmp_path / "gpus").read_text().splitlines()}
+    assert len(told) == len({worker for worker, _ in told}), "a worker keeps its GPU"
+    assert {gpu for _, gpu in told} == {"5", "7"}
+
+
+def test_jobs_pack_one_after_another(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    holder = (
+        "import pathlib, sys, time; from sigma_framework.dataset_build.packing import in_turn\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with in_turn(folder):\n    (folder / 'begun').touch(); time.sleep(0.5); (folder / 'done').touch()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)])
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    with in_turn(tmp_path):
+        assert (tmp_path / "done").exists(), "it was waited for"
+    process.wait()
 
 
 def test_shares_of_an_array() -> None:
@@ -231,6 +282,12 @@ def test_a_source_that_is_too_short_says_so(tmp_path: Path) -> None:
         run_build(Build(source=ToySource(), stages=[], count=13, seed=1), tmp_path, Silent())
 
 
+def test_all_of_nothing_is_not_a_number(tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "sigma_set_offline.yaml"
+    with pytest.raises(DataError, match=r"build\.count: found null.*write a number"):
+        Framework.load(recipe, ["build.count=null", f"run.dir={tmp_path / 'run'}"]).build()
+
+
 def test_records_start_empty_without_a_source(tmp_path: Path) -> None:
     class Maker:
         def annotate(self, records: Any, rng: Any) -> list[Any]:
@@ -252,6 +309,24 @@ def test_units_hold_only_what_changed(tmp_path: Path) -> None:
     assert facts == {"kept": 1}
     assert set(found[0]) == set(after[0])
     assert all(same(found[0][key], after[0][key]) for key in after[0] if key != "identities")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_cluster_that_is_there_is_joined(there: bool) -> None:
+    """Ray refuses to be told resources where a cluster runs already, by ``ray start`` or ``RAY_ADDRESS``."""
+    calls: list[dict[str, Any]] = []
+
+    class Ray:
+        @staticmethod
+        def init(**options: Any) -> None:
+            calls.append(options)
+            if there and "num_cpus" in options:
+                raise ValueError("When connecting to an existing cluster, num_cpus and num_gpus must not be provided.")
+
+    _join_or_start(Ray, 3)
+    assert calls[0]["num_cpus"] == 3
+    assert len(calls) == 1 + there
+    assert not there or "num_cpus" not in calls[1]
 
 
 def test_ray_gives_the_same_bytes(uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

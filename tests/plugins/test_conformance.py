@@ -27,6 +27,7 @@ from sigma_samplers.plugin import sigma_register_samplers
 
 TESTED_ELSEWHERE = {
     "subject_filter": "tests/plugins/annotators/test_subject_filter.py",
+    "distinct_prompts": "tests/plugins/annotators/test_distinct_prompts.py",
     "dreambooth": "tests/plugins/datasources/test_dreambooth.py",
     "reference_cutouts": "tests/plugins/datasources/test_dreambooth.py",
     "photographs": "tests/plugins/datasources/test_photographs.py",

@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sigma_framework import ShardSet, SigmaError
-from sigma_framework.shards import check_set
+from sigma_framework.shards import Encoding, check_set, decode_sample, encode_record
+from sigma_framework.shards.writer import as_json
 from sigma_framework.testing import toy_shards
 
 SOAK = os.environ.get("SIGMA_SOAK") == "1"
@@ -157,6 +163,78 @@ def test_lists_that_lie_are_refused(spoilt: Path, change: str) -> None:
         assert check_set(spoilt).problems
     except SigmaError as error:
         assert "found" in str(error) or "hash" in str(error) or "refused" in str(error) or "manifest" in str(error)
+
+
+ODD: list[Any] = [None, True, -1, 0, 10**30, 1.5, 1e308, "x", "../x", "\ud800", [], [1], [[]], {}, {"a": 1}]
+
+
+def places_in(data: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield above
+    for key in data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
+        yield from places_in(data[key], (*above, key))
+
+
+def changed(data: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """A copy of plain data with another value at one place."""
+    if not place:
+        return value
+    copy = dict(data) if isinstance(data, dict) else list(data)
+    copy[place[0]] = changed(data[place[0]], place[1:], value)
+    return copy
+
+
+def test_whatever_the_lists_say_only_our_own_error_comes(tmp_path: Path) -> None:
+    """Every value of both lists replaced by every odd one, hashes made right again; one sample holds all kinds."""
+    folder = toy_shards(tmp_path / "set", samples=1, per_shard=1, size=16)
+    manifest, index = (json.loads((folder / name).read_text()) for name in ("manifest.json", "00000.tar.idx.json"))
+    for which, data in (("manifest", manifest), ("index", index)):
+        for place in places_in(data):
+            for value in ODD:
+                given = changed(data, place, value)
+                text = json.dumps(given if which == "index" else index).encode()
+                entry = {**manifest["shards"][0], "index_sha256": hashlib.sha256(text).hexdigest()}
+                lists = given if which == "manifest" else {**manifest, "shards": [entry]}
+                if which == "index":
+                    (folder / "00000.tar.idx.json").write_bytes(text)
+                (folder / "manifest.json").write_text(json.dumps(lists))
+                with contextlib.suppress(SigmaError):
+                    ShardSet(folder).sample(0)
+        (folder / "00000.tar.idx.json").write_bytes(as_json(index))
+
+
+def test_whatever_a_document_says_only_our_own_error_comes(sound: Path) -> None:
+    members = ShardSet(sound).members(1)
+    document = json.loads(members["json"][1])
+    for place in places_in(document):
+        for value in ODD:
+            text = json.dumps(changed(document, place, value)).encode()
+            with contextlib.suppress(SigmaError):
+                sample = decode_sample({**members, "json": ("json", text)}, "a")
+                sample.example()
+                encode_record(sample.record(), "a", Encoding())
+
+
+def test_lists_that_cannot_be_opened_are_named(spoilt: Path) -> None:
+    (spoilt / "00000.tar.idx.json").unlink()
+    (spoilt / "00000.tar.idx.json").mkdir()
+    with pytest.raises(SigmaError, match=r"00000\.tar\.idx\.json: cannot be read"):
+        ShardSet(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "is empty, expected a tar file"),
+        (gzip.compress(b"x" * 5000), r"is compressed \(gzip\).*decompress it"),
+        (b"<html>" * 200, "is not a tar file"),
+        (None, "ends early at byte .* after [1-9][0-9]? members"),
+    ],
+    ids=["empty", "gzip", "html", "cut"],
+)
+def test_what_is_no_tar_file_is_called_what_it_is(spoilt: Path, content: bytes | None, what: str) -> None:
+    shard = spoilt / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2] if content is None else content)
+    assert any(re.search(what, str(problem)) for problem in check_set(spoilt).problems)
 
 
 def read_members(shard: Path) -> Members:

@@ -150,6 +150,8 @@ HOSTILE: dict[str, Callable[[], list[Entry]]] = {
     "short picture": lambda: instead("target", png(16, 16, rows=b"\0" * 10)),
     "nan": lambda: instead("json", document(licence="x").replace(b'"x"', b"NaN")),
     "a key twice": lambda: instead("json", b'{"version": 1, ' + document()[1:]),
+    "half a surrogate pair": lambda: instead("json", document(key="\ud800")),
+    "utf-16": lambda: instead("json", document().decode().encode("utf-16")),
     "unknown key": lambda: instead("json", document(__reduce__="os.system")),
     "deep json": lambda: instead("json", b"[" * 100_000 + b"]" * 100_000),
     "huge number": lambda: instead("json", document(version=1).replace(b'"version": 1', b'"version": ' + b"9" * 5000)),

@@ -132,6 +132,28 @@ def test_a_record_without_something_names_it(lacking: str) -> None:
         encode_record(record, "a", Encoding())
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"target": np.zeros((32, 64, 3), np.uint8)}, r"target: found uint8 of shape \(32, 64, 3\), expected"),
+        ({"target": np.zeros((64, 64, 3))}, "target: found float64"),
+        ({"identities": [np.zeros((16, 16, 3), np.uint8), np.zeros((32, 16, 3), np.uint8)]}, r"identities\[1\]: found"),
+        ({"identities": [np.zeros((16, 16, 3), np.uint8)]}, "'identities': 1.*expected one of each per subject, 2"),
+        ({"boxes_3d": [None]}, "'boxes_3d': 1"),
+        ({"masks": np.zeros((64, 64), bool)}, r"masks: found bool of shape \(64, 64\)"),
+        ({"masks": np.zeros((2, 64, 64), bool)}, "a mask is empty"),
+        ({"depth": np.ones((3, 3), np.float32)}, r"depth: found shape \(3, 3\)"),
+        ({"provenance": {"score": float("nan")}}, "cannot be written as JSON"),
+        ({"provenance": {"score": np.float32(1)}}, "cannot be written as JSON"),
+        ({"captions": ["a \ud800", "b"]}, "cannot be written as JSON"),
+        ({"identities": [np.zeros((6000, 5000, 3), np.uint8)] * 2}, "take 60 megapixels.*smaller image_size"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_not_written(change: dict[str, Any], what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        encode_record({**record_of(toy_example(2)), **change}, "a", Encoding())
+
+
 def test_documents_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="near"):
         DepthFacts(kind="metric", near=2, far=1)
@@ -140,33 +162,6 @@ def test_documents_refuse_what_makes_no_sense() -> None:
         fields = {name: getattr(facts, name) for name in facts.__slots__}
         with pytest.raises(ValueError, match="found"):
             ShardDocument(**{**fields, **change})
-
-
-def test_a_set_is_found_behind_an_address(tmp_path: Path) -> None:
-    folder = toy_shards(tmp_path / "set")
-    remote = ShardSet(f"file://{folder}", cache=tmp_path / "cache")
-    assert (remote.sample(5).target == ShardSet(folder).sample(5).target).all()
-    assert len(list((tmp_path / "cache").rglob("*.tar"))) == 1, "only the shard that was asked for is copied"
-    (folder / "00001.tar").rename(tmp_path / "away.tar")
-    assert remote.sample(5).example().subjects, "the copy is used"
-    with pytest.raises(DataError, match=r"00000\.tar: not there"):
-        (folder / "00000.tar").unlink()
-        remote.sample(0)
-
-
-def test_a_copy_that_was_cut_is_fetched_again(tmp_path: Path) -> None:
-    folder = toy_shards(tmp_path / "set")
-    remote = ShardSet(f"file://{folder}", cache=tmp_path / "cache")
-    remote.sample(0)
-    (copy,) = (tmp_path / "cache").rglob("*.tar")
-    copy.write_bytes(copy.read_bytes()[:1000])
-    assert remote.sample(0).example().subjects
-
-
-@pytest.mark.parametrize("address", ["pipe:cat x", "PIPE:curl y", "cmd:z"])
-def test_commands_are_no_addresses(address: str) -> None:
-    with pytest.raises(DataError, match="refused"):
-        ShardSet(address)
 
 
 def test_a_folder_without_manifest_is_unfinished(tmp_path: Path) -> None:

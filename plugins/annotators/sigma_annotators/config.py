@@ -48,6 +48,18 @@ class SubjectFilterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistinctPromptsConfig:
+    """``annotators.<name>: {type: distinct_prompts, ...}``."""
+
+    compare: tuple[str, ...] = ("prompt_background", "captions")
+    """Keys of a record, texts or lists of texts, that say together what its scene is."""
+
+    def __post_init__(self) -> None:
+        if not self.compare:
+            raise ValueError("compare: found no key, expected one at least, e.g. captions")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReferenceCutoutsConfig:
     """``annotators.<name>: {type: reference_cutouts, ...}``."""
 

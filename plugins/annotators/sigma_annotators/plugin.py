@@ -11,7 +11,7 @@ from sigma_annotators.classical.config import (
     PlainPromptsConfig,
     TemplatePromptsConfig,
 )
-from sigma_annotators.config import ReferenceCutoutsConfig, SubjectFilterConfig
+from sigma_annotators.config import DistinctPromptsConfig, ReferenceCutoutsConfig, SubjectFilterConfig
 from sigma_annotators.learned.config import (
     DepthConfig,
     PromptWriterConfig,
@@ -33,6 +33,13 @@ def sigma_register_annotators() -> Iterable[AnnotatorSpec]:
         factory="sigma_annotators.subject_filter:SubjectFilter",
         summary="drops tiny, huge and doubled subjects, and images with too few left (section A.1)",
         reads=frozenset({"masks", "boxes_xyxy", "captions"}),
+    )
+    yield AnnotatorSpec(
+        name="distinct_prompts",
+        config=DistinctPromptsConfig,
+        factory="sigma_annotators.distinct_prompts:DistinctPrompts",
+        summary="of prompts that say the same in a whole set the first stays",
+        reads=frozenset({"captions", "prompt_background"}),
     )
     yield AnnotatorSpec(
         name="template_prompts",

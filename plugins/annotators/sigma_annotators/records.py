@@ -18,9 +18,31 @@ def require(record: Mapping[str, Any], number: int, annotator: str, keys: Sequen
         raise DataError(f"{name}: {annotator} needs {', '.join(missing)}; put a stage that makes them before it")
 
 
+def is_told(record: Mapping[str, Any], annotator: str) -> bool:
+    """Whether a record has captions and prompts already, which an annotator that invents scenes then keeps.
+
+    Raises:
+        DataError: captions alone: an invented scene would not be theirs.
+    """
+    if not record.get("captions"):
+        return False
+    if missing := [key for key in ("prompt_full", "prompt_background") if not record.get(key)]:
+        raise DataError(
+            f"{record.get('key', 'a record')}: {annotator} invents scenes, found captions without {', '.join(missing)};"
+            " use plain_prompts, which makes prompts from captions"
+        )
+    return True
+
+
 def thinned(record: Mapping[str, Any], keep: Sequence[int], keys: Sequence[str]) -> dict[str, Any]:
-    """The record with only the kept subjects in ``keys`` and in those that it names under ``per_subject``."""
+    """The record with only the kept subjects in ``keys`` and in those that it names under ``per_subject``.
+
+    ``front_to_back``, which holds numbers of subjects, loses those that go and counts the others anew.
+    """
     chosen = dict(record)
+    if record.get("front_to_back"):
+        new = {old: number for number, old in enumerate(keep)}
+        chosen["front_to_back"] = [new[old] for old in record["front_to_back"] if old in new]
     for key in {*keys, *record.get("per_subject", ())}:
         values = record[key]
         chosen[key] = values[list(keep)] if isinstance(values, np.ndarray) else type(values)(values[i] for i in keep)

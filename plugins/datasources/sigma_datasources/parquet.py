@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from sigma_framework import DataError, Problem
@@ -56,6 +57,22 @@ class ParquetRows:
             values += [None] * rows if name is None else parquet.read_table(file, columns=[name])[name].to_pylist()
         return values
 
+    def filled(self, *columns: str) -> NDArray[np.bool_]:
+        """(len,) whether a row has something in all of these picture columns.
+
+        Files count their empty cells: only row groups that have some, or do not say, are read.
+        """
+        found = np.ones(len(self), bool)
+        held: tuple[int, Any] = (-1, None)
+        for (number, group, rows), end in zip(self._groups, self._ends.tolist(), strict=True):
+            if held[0] != number:
+                held = (number, parquet.ParquetFile(self.files[number]))
+            for column in columns:
+                if _may_be_empty(held[1].metadata.row_group(group), column):
+                    cells = held[1].read_row_group(group, columns=[column])[column].to_pylist()
+                    found[end - rows : end] &= [_content(cell) is not None for cell in cells]
+        return found
+
     def row(self, index: int) -> Mapping[str, Any]:
         """One row as plain data.
 
@@ -97,11 +114,24 @@ def picture_bytes(row: Mapping[str, Any], column: str, name: str) -> bytes:
     Raises:
         DataError: empty, or only a path: files beside the table are not opened.
     """
-    value = row.get(column)
-    content = value.get("bytes") if isinstance(value, Mapping) else value
+    content = _content(row.get(column))
     if not isinstance(content, bytes) or not content:
         raise DataError(f"{name}: {column} holds no picture")
     return content
+
+
+def _content(cell: Any) -> Any:
+    return cell.get("bytes") if isinstance(cell, Mapping) else cell
+
+
+def _may_be_empty(group: Any, column: str) -> bool:
+    """Whether a row group has empty cells in a column, by its statistics."""
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema in (column, f"{column}.bytes"):
+            told = chunk.statistics
+            return told is None or not told.has_null_count or bool(told.null_count)
+    return True
 
 
 def _files_of(path: str) -> list[Path]:

@@ -125,8 +125,14 @@ class SoundExamples:
         log.warning("%s: damaged, replaced by the next of its shape: %s", self.name_of(index), self.bad[index])
         if self.quarantine is not None:
             row = {"index": index, "example": self.name_of(index), "error": self.bad[index]}
-            with Path(self.quarantine).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            try:
+                with Path(self.quarantine).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+            except OSError as failure:
+                raise DataError(
+                    f"{self.name}: quarantine: {self.quarantine} cannot be written ({failure.strerror or failure}); "
+                    "name a file in a folder that is there"
+                ) from error
         count = len(self.counts)
         if len(self.bad) > self.max_bad * count:
             share, limit = 100 * len(self.bad) / count, 100 * self.max_bad

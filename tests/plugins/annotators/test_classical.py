@@ -153,6 +153,14 @@ def test_a_template_without_words_is_an_error(options: dict[str, Any], what: str
         prompts(0, **options)
 
 
+def test_the_grammar_invents_nothing_for_what_is_told() -> None:
+    grammar = TemplatePrompts(TemplatePromptsConfig(**GRAMMAR))
+    told = {"key": "a", "captions": ["a cup"], "prompt_full": "a cup", "prompt_background": "a desk"}
+    assert list(grammar.annotate([told], RNG)) == [told]
+    with pytest.raises(DataError, match="captions without prompt_full, prompt_background; use plain_prompts"):
+        list(grammar.annotate([{"key": "a", "captions": ["a cup"]}], RNG))
+
+
 def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
@@ -246,6 +254,20 @@ def test_other_boxes_hold_the_visible_points(method: Any) -> None:
 def test_depth_without_metres_is_refused(change: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError, match=f"{what}.*expected metric depth"):
         list(BoxFitter(BoxFitterConfig()).annotate([{**cube_record()[0], **change}], RNG))
+
+
+def test_boxes_that_are_there_are_kept_and_missing_ones_fitted() -> None:
+    record, _ = cube_record()
+    two = {**record, "masks": np.repeat(record["masks"], 2, axis=0), "captions": ["a box", "a box"]}
+    known = {"center": [0.0, 0.0, 9.0], "size": [1.0, 1.0, 1.0], "rotation": [0.0, 0.0, 0.0]}
+    fitter = BoxFitter(BoxFitterConfig())
+    flat = np.array([[1.0, 2, 3, 4]] * 2)
+    (made,) = fitter.annotate([{**two, "boxes_3d": [known, None], "boxes_xyxy": flat}], RNG)
+    (anew,) = fitter.annotate([two], RNG)
+    assert made["boxes_3d"] == [known, anew["boxes_3d"][1]]
+    assert made["boxes_xyxy"] is flat
+    (whole,) = fitter.annotate([{**two, "boxes_3d": [known, known], "depth": None}], RNG)
+    assert whole["boxes_3d"] == [known, known], "no depth is asked for where nothing is to be fitted"
 
 
 @pytest.mark.parametrize(("pixels", "fitted"), [(20, True), (19, False)])

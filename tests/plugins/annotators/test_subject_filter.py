@@ -79,6 +79,14 @@ def test_other_keys_of_subjects_are_thinned_too() -> None:
     assert made["boxes_xyxy"].shape == (1, 4)
 
 
+def test_the_order_from_front_to_back_follows_the_subjects_that_stay() -> None:
+    boxes = ((0, 0, 30, 30), (0, 0, 2, 2), (40, 0, 70, 30), (0, 40, 30, 70))
+    given = record(*boxes, mask_kind="whole", front_to_back=[3, 1, 0, 2])
+    (made,) = SubjectFilter(SubjectFilterConfig()).annotate([given], np.random.default_rng(0))
+    assert made["captions"] == ["subject 0", "subject 2", "subject 3"]
+    assert made["front_to_back"] == [2, 0, 1]
+
+
 def test_lengths_that_differ_are_told() -> None:
     given = record((0, 0, 30, 30), key="shard-3/17")
     given["captions"] = ["one", "two"]

@@ -28,7 +28,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class BoxFitter:
-    """Adds ``boxes_xyxy`` around the masks, and ``boxes_3d`` (None for a subject with too few points)."""
+    """Adds ``boxes_xyxy`` around the masks, and ``boxes_3d`` (None for a subject with too few points).
+
+    Boxes that a record has already are kept; a subject without one gets it.
+    """
 
     config: BoxFitterConfig
 
@@ -40,20 +43,29 @@ class BoxFitter:
         """
         for number, record in enumerate(records):
             require(record, number, "box_fitter", ("masks", "depth", "camera"))
-            name = record.get("key", f"record {number}")
-            if record["depth"] is None or record.get("depth_kind", "metric") != "metric":
-                kind = "no" if record["depth"] is None else record["depth_kind"]
-                raise DataError(f"{name}: box_fitter found {kind} depth, expected metric depth; use a metric estimator")
             masks = np.asarray(record["masks"], bool)
-            depth, camera = np.asarray(record["depth"], np.float64), Camera(**record["camera"])
-            points = unproject(depth, camera)
-            ground = find_ground(points, masks) if self.config.method == "upright" else None
-            boxes = [self._fit(points, mask, camera, ground) for mask in masks]
-            per_subject = list(dict.fromkeys([*record.get("per_subject", ()), "boxes_3d"]))
-            flat = np.array([box_of(mask) for mask in masks]).reshape(-1, 4)
-            counts = {"subjects without 3D box": sum(box is None for box in boxes)}
-            made = {"boxes_xyxy": flat, "boxes_3d": boxes, "per_subject": per_subject, "counts": counts}
-            yield {**record, **made}
+            given = list(record.get("boxes_3d") or [None] * len(masks))
+            boxes = given if None not in given else self._fitted(record, number, masks, given)
+            flat = record.get("boxes_xyxy")
+            yield {
+                **record,
+                "boxes_xyxy": np.array([box_of(mask) for mask in masks]).reshape(-1, 4) if flat is None else flat,
+                "boxes_3d": boxes,
+                "per_subject": list(dict.fromkeys([*record.get("per_subject", ()), "boxes_3d"])),
+                "counts": {"subjects without 3D box": sum(box is None for box in boxes)},
+            }
+
+    def _fitted(self, record: Mapping[str, Any], number: int, masks: Mask, given: Sequence[Any]) -> list[Any]:
+        """The boxes that are there, and one for each subject that has none."""
+        if record["depth"] is None or record.get("depth_kind", "metric") != "metric":
+            name = record.get("key", f"record {number}")
+            kind = "no" if record["depth"] is None else record["depth_kind"]
+            raise DataError(f"{name}: box_fitter found {kind} depth, expected metric depth; use a metric estimator")
+        camera = Camera(**record["camera"])
+        points = unproject(np.asarray(record["depth"], np.float64), camera)
+        ground = find_ground(points, masks) if self.config.method == "upright" else None
+        pairs = zip(given, masks, strict=True)
+        return [self._fit(points, mask, camera, ground) if box is None else box for box, mask in pairs]
 
     def _fit(self, points: Array, mask: Mask, camera: Camera, ground: Ground | None) -> dict[str, list[float]] | None:
         from scipy import ndimage

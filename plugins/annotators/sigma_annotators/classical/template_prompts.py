@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sigma_annotators.classical.config import TemplatePromptsConfig
+from sigma_annotators.records import is_told
 from sigma_framework import RecipeError
 
 
@@ -28,9 +29,16 @@ class TemplatePrompts:
             raise RecipeError(f"template_prompts: full: found {', '.join(unknown)}, expected background and subjects")
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
-        """Writes prompts; what a record says of its subjects already is replaced."""
+        """Writes prompts; a record that has captions and prompts keeps them.
+
+        Raises:
+            DataError: a record has captions without prompts.
+        """
         config = self.config
         for record in records:
+            if is_told(record, "template_prompts"):
+                yield record
+                continue
             count = int(rng.integers(config.min_subjects, config.max_subjects + 1))
             captions = self._captions(count, rng)
             background = self._filled(_one(config.backgrounds, rng), rng, {})

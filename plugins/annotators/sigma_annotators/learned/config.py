@@ -41,6 +41,13 @@ REPOSE_PROMPTS = {
 """The mix of kinds is the IMIG pipeline's (method.md section 6); the words are ours."""
 
 
+DEPTH_WEIGHTS = {
+    "transformers": "depth-anything/Depth-Anything-V2-Metric-Indoor-Large-hf",
+    "moge": "Ruicheng/moge-2-vitl-normal",
+}
+"""Of each estimator, where a recipe names none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptWriterConfig:
     """``annotators.<name>: {type: prompt_writer, ...}``."""
@@ -159,8 +166,10 @@ class DepthConfig:
 
     estimator: Literal["transformers", "moge"] = "transformers"
     """``transformers``: Depth-Anything-V2 and its like; ``moge``: MoGe-2 (own package), which also finds the camera."""
-    weights: str = "depth-anything/Depth-Anything-V2-Metric-Indoor-Large-hf"
-    """Folder or hub id. A relative checkpoint is taken too: its depth serves controls; ``box_fitter`` refuses it."""
+    weights: str | None = None
+    """Folder or hub id; null is the estimator's own: ``depth-anything/Depth-Anything-V2-Metric-Indoor-Large-hf``, or
+    ``Ruicheng/moge-2-vitl-normal``. A relative checkpoint is taken too: its depth serves controls, but ``box_fitter``
+    refuses it."""
     revision: str | None = None
     """Of a hub id; null is the newest."""
     fov_y: float = 50.0
@@ -171,6 +180,11 @@ class DepthConfig:
     """``auto``, ``cpu``, ``cuda``, ``cuda:1`` ..."""
     dtype: DTypeName = "float32"
     """Of the weights."""
+
+    @property
+    def source(self) -> str:
+        """The weights that are read."""
+        return self.weights if self.weights is not None else DEPTH_WEIGHTS[self.estimator]
 
     def __post_init__(self) -> None:
         if not 0 < self.fov_y < 180:

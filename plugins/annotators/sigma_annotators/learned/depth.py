@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from sigma_annotators.learned.weights import place_of, read_weights, told_name, 
 from sigma_annotators.records import require
 from sigma_framework import Camera, RecipeError, WeightsError
 
+MOGE_FILE = "model.pt"
+"""In a folder of MoGe's; the package reads it without running code from it."""
 FloatMap = NDArray[np.float32]
 _FARTHEST = 20.0
 """Depth of the farthest point of a relative map over that of its nearest; any value above 1 gives the same control."""
@@ -76,16 +79,16 @@ class TransformersDepth:
             processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
             return processor, AutoModelForDepthEstimation.from_pretrained(source, dtype=dtype, **options)
 
-        self._processor, model = read_weights("depth: weights", config.weights, config.revision, read)
+        self._processor, model = read_weights("depth: weights", config.source, config.revision, read)
         kind = getattr(model.config, "depth_estimation_type", None)
         if kind not in ("metric", "relative"):
             raise WeightsError(
-                f"depth: weights: {config.weights} does not say whether its depth is metric (depth_estimation_type); "
+                f"depth: weights: {config.source} does not say whether its depth is metric (depth_estimation_type); "
                 "expected a Depth-Anything checkpoint, e.g. depth-anything/Depth-Anything-V2-Metric-Indoor-Large-hf"
             )
         self.kind: Literal["metric", "relative"] = kind
         self._model = model.to(self._place).eval()
-        self.name = told_name(config.weights, model)
+        self.name = told_name(config.source, model, config.revision)
 
     def __call__(self, picture: NDArray[np.uint8]) -> DepthEstimate:
         """Of an (H, W, 3) uint8 picture."""
@@ -119,11 +122,14 @@ class MogeDepth:
                 ", or write estimator: transformers"
             ) from error
         self._place, _ = place_of("depth", config.device, "float32")
-        model = read_weights(
-            "depth: weights", config.weights, None, lambda source, options: MoGeModel.from_pretrained(source)
-        )
+
+        def read(source: str, options: dict[str, Any]) -> Any:
+            folder = Path(source)  # the package takes a hub id or the file itself
+            return MoGeModel.from_pretrained(str(folder / MOGE_FILE) if folder.is_dir() else source, **options)
+
+        model = read_weights("depth: weights", config.source, config.revision, read)
         self._model = model.to(self._place).eval()
-        self.name = told_name(config.weights, model)
+        self.name = told_name(config.source, model, config.revision)
 
     def __call__(self, picture: NDArray[np.uint8]) -> DepthEstimate:
         """Of an (H, W, 3) uint8 picture."""
@@ -132,8 +138,9 @@ class MogeDepth:
         pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1).float().div(255)
         with torch.inference_mode():
             found = self._model.infer(pixels.to(self._place))
-        plain = {name: found[name].float().cpu().numpy() for name in ("depth", "mask", "intrinsics")}
-        return estimate_of_moge(plain["depth"], plain["mask"] > 0.5, plain["intrinsics"])
+        depth, intrinsics = (found[name].float().cpu().numpy() for name in ("depth", "intrinsics"))
+        known = found["mask"].float().cpu().numpy() > 0.5 if "mask" in found else np.isfinite(depth)
+        return estimate_of_moge(depth, known, intrinsics)
 
 
 def estimate_of_moge(depth: FloatMap, valid: NDArray[np.bool_], intrinsics: FloatMap) -> DepthEstimate:

@@ -70,8 +70,8 @@ class SubjectFinder:
         self._outlines, masks = read_weights(f"{option}: finder.masks", config.masks, config.masks_revision, read_masks)
         self._detector, self._masks = (model.to(self._place).eval() for model in (detector, masks))
         self.names = {
-            "detector": told_name(config.detector, detector),
-            "masks": told_name(config.masks, masks),
+            "detector": told_name(config.detector, detector, config.detector_revision),
+            "masks": told_name(config.masks, masks, config.masks_revision),
         }
 
     def find(self, picture: Rgb, captions: Sequence[str]) -> list[Found | None]:

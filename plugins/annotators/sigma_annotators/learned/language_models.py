@@ -60,7 +60,7 @@ class LocalModel:
                 "follow instructions"
             )
         self._model = model.to(self._place).eval()
-        self.name = told_name(config.weights, model)
+        self.name = told_name(config.weights, model, config.revision)
 
     def answer(self, messages: Sequence[Message], seed: int) -> str:
         """Sampled; the global random state stays as it was."""

@@ -18,6 +18,7 @@ from sigma_annotators.learned.answers import (
 from sigma_annotators.learned.config import PromptWriterConfig
 from sigma_annotators.learned.language_models import LanguageModel, LocalModel, ServerModel
 from sigma_annotators.learned.weights import with_models
+from sigma_annotators.records import is_told
 
 _TOLD = "That answer cannot be used: {reasons}. Answer again with one JSON object and nothing else."
 
@@ -37,15 +38,22 @@ class PromptWriter:
         return PromptWriter, (self.config,)
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
-        """Records without a usable answer are dropped."""
+        """Records without a usable answer are dropped; those that have captions and prompts keep them."""
         return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator
     ) -> Iterator[Mapping[str, Any]]:
-        """As ``annotate``; a record that is dropped is given back with its reason instead."""
+        """As ``annotate``; a record that is dropped is given back with its reason instead.
+
+        Raises:
+            DataError: a record has captions without prompts.
+        """
         config, said = self.config, set[str]()
         for record in records:
+            if is_told(record, "prompt_writer"):
+                yield record
+                continue
             theme = config.themes[int(rng.integers(len(config.themes)))]
             count = int(rng.integers(config.min_subjects, config.max_subjects + 1))
             seeds = rng.integers(2**62, size=config.attempts).tolist()

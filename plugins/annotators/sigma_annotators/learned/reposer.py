@@ -34,7 +34,7 @@ class Reposer:
             takes=("image", "prompt", "num_inference_steps"),
         )
         self._finder = SubjectFinder("reposer", config.finder, config.device, "float32")
-        self._name = told_name(config.weights, self._pipeline.pipeline)
+        self._name = told_name(config.weights, self._pipeline.pipeline, config.revision)
 
     def __reduce__(self) -> tuple[type[Reposer], tuple[ReposerConfig]]:
         return Reposer, (self.config,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,12 +105,27 @@ def place_of(option: str, device: str, dtype: str) -> tuple[torch.device, torch.
     return found, {"auto": usual, "float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
 
 
-def told_name(weights: str, model: Any) -> str:
-    """A model as provenance names it: the hub id and the commit that was read, or the folder's name."""
+def told_name(weights: str, model: Any, revision: str | None) -> str:
+    """A model as provenance names it: the hub id and the commit that was read, or the folder's name.
+
+    Args:
+        weights: as the recipe names them.
+        model: or a pipeline of several, read from there.
+        revision: that was asked for; told where the model does not know its commit.
+    """
     if Path(weights).expanduser().is_dir():
         return Path(weights).expanduser().resolve().name
-    commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+    commit = next(filter(None, map(_commit_of, [model, *getattr(model, "components", {}).values()])), revision)
     return f"{weights}@{commit}" if commit else weights
+
+
+def _commit_of(model: Any) -> str | None:
+    """What transformers writes down; diffusers keeps only the place in the hub's cache, which is named for it."""
+    config = getattr(model, "config", None)
+    if told := getattr(config, "_commit_hash", None):
+        return str(told)
+    found = re.search(r"snapshots[/\\]([0-9a-f]{40})\b", str(getattr(config, "_name_or_path", "")))
+    return found[1] if found else None
 
 
 def with_models(record: Mapping[str, Any], **names: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class AnyInsertionConfig:
     """Side of the square identity image, pixels."""
     identity_padding: float = 1.3
     """Side of the identity image over the longer side of the subject in it, 1 to 4."""
+    licence: str = ""
+    """Of the pictures; goes into every sample of a build."""
     max_bad: float = 0.001
     """Share of damaged records above which reading stops, 0..1."""
     quarantine: str | None = None

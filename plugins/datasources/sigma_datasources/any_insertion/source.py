@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from sigma_datasources.pictures import box_of_mask, decode_mask, decode_rgb, squ
 from sigma_datasources.replacement import SoundExamples
 from sigma_framework import Camera, DataError, Example, SubjectAnnotation, square_on_white
 
+log = logging.getLogger(__name__)
+
 PARTS = ("ref_image", "ref_mask", "tar_image", "tar_mask")
 """Pictures of a record, in either layout."""
+MASKS = ("ref_mask", "tar_mask")
 LABELS = ("label", "main_label")
 """The column of what the subject is has one name or the other."""
 
@@ -33,6 +37,8 @@ class Entry:
     label: str
     split: str | None
     category: str | None
+    masked: bool
+    """Whether it has both masks; the records of the set's text-prompt part have none."""
 
 
 class Records(Protocol):
@@ -56,6 +62,12 @@ class AnyInsertionSource:
         self.config = config
         found = _records(config.path)
         self._rows = [at for at, entry in enumerate(found.entries) if _wanted(entry, config)]
+        if found.entries and not any(entry.masked for entry in found.entries):
+            raise DataError(
+                f"{config.path}: none of {len(found.entries)} records has masks; expected the set's mask-prompt part"
+            )
+        if unmasked := sum(not entry.masked for entry in found.entries):
+            log.info("%s: %d records without masks (text prompts) are left out", config.path, unmasked)
         if not self._rows:
             have = sorted({f"{entry.split}/{entry.category}" for entry in found.entries})
             raise DataError(
@@ -125,6 +137,7 @@ class AnyInsertionSource:
             "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
             "per_subject": ["identities"],
             "provenance": {"source": "AnyInsertion", "record": entry.key, "label": entry.label},
+            "licence": config.licence,
         }
 
     def _example(self, index: int) -> Example:
@@ -155,9 +168,10 @@ class ParquetRecords:
         self._rows = ParquetRows(path, [*PARTS, LABELS])
         count = len(self._rows)
         columns = [self._rows.column(*names) for names in (("id",), LABELS, ("split",), ("category",))]
+        masked = self._rows.filled(*MASKS).tolist()
         self.entries = [
-            Entry(_key(identity, at), str(label or "object"), _text(split), _text(category))
-            for at, identity, label, split, category in zip(range(count), *columns, strict=True)
+            Entry(_key(identity, at), str(label or "object"), _text(split), _text(category), has)
+            for at, has, identity, label, split, category in zip(range(count), masked, *columns, strict=True)
         ]
 
     def picture(self, index: int, part: str) -> bytes:
@@ -205,7 +219,8 @@ class FolderRecords:
             if label:
                 break
         key = file.relative_to(root).with_suffix("").as_posix().replace("/tar_image/", "/")
-        return Entry(key, label or category.name, split, category.name)
+        masked = all((category / part).is_dir() for part in MASKS)
+        return Entry(key, label or category.name, split, category.name, masked)
 
 
 def with_article(label: str) -> str:
@@ -228,7 +243,7 @@ def _records(path: str) -> Records:
 
 def _wanted(entry: Entry, config: AnyInsertionConfig) -> bool:
     right_split = config.split is None or entry.split is None or entry.split == config.split
-    return right_split and (config.categories is None or entry.category in config.categories)
+    return entry.masked and right_split and (config.categories is None or entry.category in config.categories)
 
 
 def _read_labels(path: Path) -> Mapping[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from sigma_annotators.classical.box_fitter import BoxFitter
 from sigma_annotators.classical.config import BoxFitterConfig
@@ -86,6 +89,65 @@ def test_moges_answer_in_our_units() -> None:
     assert entries["depth"].tolist() == [[2, 0], [3, 0]]
     assert entries["depth_kind"] == "metric"
     assert entries["camera"] == pytest.approx({"fx": 1.8, "fy": 2.4, "cx": 1.0, "cy": 1.0})
+
+
+class FakeMoge:
+    """The calls of ``moge.model.v2.MoGeModel`` that matter, with their arguments and answers."""
+
+    asked: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+    gives_mask = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, model_kwargs: Any = None, **hf_kwargs: Any) -> Any:
+        cls.asked.append((pretrained_model_name_or_path, hf_kwargs))
+        return cls()
+
+    def to(self, device: Any) -> Any:
+        return self
+
+    def eval(self) -> Any:
+        return self
+
+    def infer(self, image: torch.Tensor, apply_mask: bool = True) -> dict[str, torch.Tensor]:
+        assert image.shape == (3, 48, 64)
+        assert image.dtype == torch.float32
+        assert 0.5 < float(image.max()) <= 1
+        depth = torch.full((48, 64), 2.5)
+        depth[:, :10] = torch.inf
+        intrinsics = torch.tensor([[0.9, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]])
+        mask = {"mask": torch.isfinite(depth)} if self.gives_mask else {}
+        return {"depth": depth, "intrinsics": intrinsics, "points": torch.zeros(48, 64, 3), **mask}
+
+
+@pytest.fixture
+def moge(monkeypatch: pytest.MonkeyPatch) -> type[FakeMoge]:
+    package = types.ModuleType("moge.model.v2")
+    package.MoGeModel = FakeMoge  # type: ignore[attr-defined]
+    for name in ("moge", "moge.model"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "moge.model.v2", package)
+    monkeypatch.setattr(FakeMoge, "asked", [])
+    return FakeMoge
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_moge_is_asked_as_its_package_wants(
+    moge: type[FakeMoge], picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, mask: bool
+) -> None:
+    monkeypatch.setattr(moge, "gives_mask", mask)
+    stage = Depth(DepthConfig(estimator="moge", revision="abc"))
+    (made,) = stage.annotate([{"key": "a", "target": picture}], RNG)
+    assert moge.asked == [("Ruicheng/moge-2-vitl-normal", {"revision": "abc"})], "its own weights, not the other's"
+    assert made["depth_kind"] == "metric"
+    assert (made["depth"][:, :10] == 0).all()
+    assert (made["depth"][:, 10:] == 2.5).all()
+    assert made["camera"] == pytest.approx({"fx": 0.9 * 64, "fy": 1.2 * 48, "cx": 32, "cy": 24})
+    assert made["provenance"]["models"] == {"depth": "Ruicheng/moge-2-vitl-normal@abc"}
+
+
+def test_moge_reads_a_folder(moge: type[FakeMoge], tmp_path: Path) -> None:
+    Depth(DepthConfig(estimator="moge", weights=str(tmp_path), revision="abc"))
+    assert moge.asked == [(str(tmp_path / "model.pt"), {})]
 
 
 def test_what_cannot_be_used_is_refused(folders: Path, offline: None) -> None:

@@ -47,6 +47,15 @@ def test_pictures_have_their_size_and_their_own_seed(folders: Path) -> None:
     assert both[0]["provenance"]["models"] == {"text_to_image": "kontext"}
 
 
+def test_a_picture_that_is_there_is_kept(folders: Path, picture: np.ndarray) -> None:
+    stage = TextToImage(TextToImageConfig(weights=str(folders / "kontext"), **SMALL))
+    alone = list(stage.annotate(PROMPTS, rng()))
+    kept, drawn = stage.annotate([{**PROMPTS[0], "target": picture}, PROMPTS[1]], rng())
+    assert kept["target"] is picture
+    assert "provenance" not in kept
+    assert np.abs(drawn["target"].astype(int) - alone[1]["target"]).max() <= 2, "its seed is its own"
+
+
 def save_unconditional(folder: Path) -> None:
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 

@@ -15,7 +15,7 @@ from sigma_annotators.learned.config import PromptWriterConfig
 from sigma_annotators.learned.language_models import LocalModel
 from sigma_annotators.learned.prompt_writer import PromptWriter
 from sigma_annotators.plugin import sigma_register_annotators
-from sigma_framework import RunError, WeightsError
+from sigma_framework import DataError, RunError, WeightsError
 from sigma_framework.testing import AnnotatorConformance
 from sigma_framework.testing.component import untouched_global_randomness
 
@@ -124,6 +124,16 @@ def test_a_scene_that_was_said_before_is_not_taken_twice(server: Any) -> None:
     assert "captions" in first
     assert second["rejected"] == "said before"
     assert "describe another scene" in server.seen[2][0]["messages"][3]["content"]
+
+
+def test_what_a_source_tells_is_kept(server: Any) -> None:
+    told = {"key": "a", "captions": ["a cup"], "prompt_full": "a cup", "prompt_background": "a desk"}
+    first, second = writer(server).annotate([told, {"key": "b"}], np.random.default_rng(0))
+    assert first == told
+    assert second["captions"]
+    assert len(server.seen) == 1
+    with pytest.raises(DataError, match=r"a: prompt_writer invents scenes.*use plain_prompts"):
+        list(writer(server).annotate([{"key": "a", "captions": ["a cup"]}], np.random.default_rng(0)))
 
 
 def test_a_busy_server_is_asked_again_and_a_broken_one_named(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

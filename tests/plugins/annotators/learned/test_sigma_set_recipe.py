@@ -31,7 +31,7 @@ def test_the_whole_graph_runs(folders: Path, server: Any, tmp_path: Path) -> Non
     assert check_set(shards).problems == ()
     manifest = json.loads((shards / "manifest.json").read_text())
     stages = [stage["name"] for stage in manifest["stages"]]
-    assert stages == ["prompts", "images", "segments", "filter", "depth", "identities", "again", "boxes"]
+    assert stages == ["prompts", "unique", "images", "segments", "filter", "depth", "identities", "again", "boxes"]
     found = ShardSet(shards)
     assert len(found) == 3
     document = found.sample(0).document

@@ -153,6 +153,28 @@ def test_a_damaged_record_is_replaced(tmp_path: Path, part: str, content: bytes 
         source(tmp_path, max_bad=0.1)[1]
 
 
+def test_records_without_masks_are_left_out(tmp_path: Path) -> None:
+    records = rows(5)
+    records[1]["tar_mask"] = None
+    records[2]["ref_mask"] = {"bytes": None, "path": None}
+    found = source(write(tmp_path / "a.parquet", records), max_bad=0)
+    assert [found[k].key for k in range(len(found))] == [f"train/object/{k}" for k in (0, 3, 4)]
+    assert found._records.name(found._rows[1]) == "a.parquet row 3"
+    for record in records:
+        record["tar_mask"] = {"bytes": None, "path": "x.png"}
+    with pytest.raises(DataError, match="none of 5 records has masks"):
+        source(write(tmp_path / "a.parquet", records))
+
+
+def test_categories_without_mask_folders_are_left_out(tmp_path: Path) -> None:
+    for category, parts in (("object", list(pictures())), ("text_prompt", ["ref_image", "tar_image"])):
+        for part in parts:
+            folder = tmp_path / "train" / category / part
+            folder.mkdir(parents=True)
+            (folder / "17.png").write_bytes(pictures()[part])
+    assert [example.key for example in source(tmp_path, max_bad=0)] == ["train/object/17"]
+
+
 @pytest.mark.parametrize("labels", ["category", "root", "none"])
 def test_the_converted_folder(tmp_path: Path, labels: str) -> None:
     root = tmp_path / "data"
@@ -176,7 +198,8 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 
 
 def test_a_record_for_a_build_says_only_what_is_known(tmp_path: Path) -> None:
-    record = source(write(tmp_path / "a.parquet", rows(1))).record(0)
+    record = source(write(tmp_path / "a.parquet", rows(1)), licence="CC0").record(0)
+    assert record["licence"] == "CC0"
     assert not {"depth", "prompt_full", "prompt_background", "boxes_3d"} & set(record)
     assert record["masks"].shape == (1, 64, 64)
     assert record["provenance"]["label"] == "coffee cup"

@@ -13,7 +13,7 @@ import pytest
 from sigma_datasources import plugin
 from sigma_datasources.sigma_set.config import SigmaSetConfig
 from sigma_datasources.sigma_set.source import SigmaSetSource
-from sigma_framework import DataError, DataSourceSpec, Framework
+from sigma_framework import DataError, DataSourceSpec, Framework, ShardSet
 from sigma_framework.testing import DataSourceConformance, ToySource, toy_shards
 
 RECIPES = Path(__file__).parents[4] / "recipes"
@@ -58,6 +58,13 @@ def test_a_damaged_sample_is_replaced_by_the_next_of_its_shape(folder: Path, tmp
     row = json.loads(quarantine.read_text().splitlines()[0])
     assert (row["index"], row["example"]) == (4, "00000.tar/00000004")
     assert "hash differs" in row["error"]
+
+
+def test_a_quarantine_that_cannot_be_written_is_told(folder: Path, tmp_path: Path) -> None:
+    damage(folder, "00000004")
+    config = SigmaSetConfig(path=str(folder), max_bad=0.1, quarantine=str(tmp_path / "nowhere" / "bad.jsonl"))
+    with pytest.raises(DataError, match=r"quarantine: .*bad\.jsonl cannot be written \(No such file"):
+        SigmaSetSource(config)[4]
 
 
 def test_the_last_of_its_shape_is_replaced_by_the_first(folder: Path) -> None:
@@ -109,6 +116,9 @@ def test_a_curriculum_trains_on_what_a_build_wrote(tmp_path: Path) -> None:
     small = ["datasources.main.image_size=64", "datasources.main.identity_size=32", "datasources.main.min_subjects=4"]
     build = [*small, "build.count=12", "annotators.filter.min_subjects=1", f"run.dir={tmp_path / 'build'}"]
     Framework.load(RECIPES / "build.yaml", build).run()
+    built = ShardSet(tmp_path / "build" / "shards")
+    assert built.sample(0).document.provenance == {"source": "toybox", "stages": ["filter"]}
+    assert {"type": "toybox", "image_size": 64}.items() <= built.facts["source"].items(), "the set tells its source"
     train = [
         "datasources.main.type=sigma_set", f"datasources.main.path={tmp_path / 'build' / 'shards'}",
         "stages.s1.steps=2", "stages.s1.subjects.max=10", "stages.s2=null", "stages.s3=null", "train.batch_size=1",
