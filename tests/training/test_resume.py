@@ -108,6 +108,24 @@ def adapter(folder: Path) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (ADAMW, {"type": "adamw", "lr": 1e-2, "weight_decay": 0.9}),
+        (ADAMW, {"type": "adamw", "lr": 1e-2, "betas": (0.5, 0.6)}),
+    ],
+)
+def test_options_of_the_optimizer_that_are_accepted_on_resume_take_effect(
+    tmp_path: Path, reader: Any, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """They are stored with its state, too."""
+    for name, train in (("same", before), ("changed", {**before, "optimizer": after})):
+        with pytest.raises(RunInterrupted):
+            run_training(training(tmp_path / name, before, (12,)), StopAfter(4))
+        run_training(training(tmp_path / name, train, (12,)), Silent())
+    assert not reader.same_weights(tmp_path / "same", tmp_path / "changed")
+
+
 def test_what_modules_record_goes_on_too(tmp_path: Path, reader: Any) -> None:
     def make(folder: Path) -> TrainingRun:
         run = training(folder, {**ADAMW, "validate_every": 3})
