@@ -45,6 +45,7 @@ def build_optimizer(options: Any, parameters: Mapping[str, torch.nn.Parameter]) 
             d_coef=options.d_coef,
             use_bias_correction=options.use_bias_correction,
             safeguard_warmup=options.safeguard_warmup,
+            slice_p=options.slice_p,
         )
     return made
 
@@ -90,17 +91,18 @@ def hand_over(optimizer: torch.optim.Optimizer, how: HandOver) -> None:
         if "d" in group and how == "reset":
             group["d"] = group["d_max"] = group["d0"]
             group["d_numerator"] = 0.0
+    every = optimizer.param_groups[0].get("slice_p", 1)
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if how == "reset" or name in ("exp_avg", "exp_avg_sq", "step"):
-                _clear(state, name, value, parameter)
+                _clear(state, name, value, parameter.detach().flatten()[::every])
 
 
-def _clear(state: dict[str, Any], name: str, value: Any, parameter: torch.Tensor) -> None:
+def _clear(state: dict[str, Any], name: str, value: Any, start: torch.Tensor) -> None:
     """Zeroes one entry of the state; Prodigy's starting point becomes the present weights."""
     if isinstance(value, torch.Tensor):
         if name == "p0":  # Prodigy stores a scalar for weights that were all zero
-            state[name] = parameter.detach().flatten().clone()
+            state[name] = start.clone()
         else:
             value.zero_()
     elif isinstance(value, (int, float)):

@@ -150,3 +150,14 @@ def test_a_smaller_d_coef_makes_the_next_steps_of_prodigy_smaller() -> None:
         (weight**2).sum().backward()
         made.step()
     assert float((after - start).abs().max()) == pytest.approx(0.5 * float((before - start).abs().max()), rel=0.05)
+
+
+def test_prodigy_in_slices_keeps_less_and_resets_to_as_much() -> None:
+    weight = torch.nn.Parameter(torch.ones(40))
+    optimizer = build_optimizer(OptimizerBlock(slice_p=11), {"w": weight})
+    for how in ("keep", "reset", "carry_d"):
+        hand_over(optimizer, how)
+        (weight**2).sum().backward()
+        optimizer.step()
+        state = optimizer.state[weight]
+        assert (state["s"].numel(), state["p0"].numel(), state["exp_avg"].numel()) == (4, 4, 40)

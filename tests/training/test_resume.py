@@ -71,6 +71,7 @@ class StopAfter(Silent):
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "adamw": (ADAMW, (3, 4, 5, 6)),
     "prodigy": (PRODIGY, (3, 4, 5, 6)),
+    "prodigy in slices": ({**ADAMW, "optimizer": {"type": "prodigy", "d0": 1e-4, "slice_p": 11}}, (5,)),
     "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4, 5)),
     "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
     "bf16": ({**PRODIGY, "precision": "bf16"}, (4, 5)),
