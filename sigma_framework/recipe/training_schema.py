@@ -63,6 +63,8 @@ class OptimizerBlock:
     """Prodigy: Adam's bias correction."""
     safeguard_warmup: bool = True
     """Prodigy: leave the learning rate out of d's estimate while it warms up."""
+    slice_p: Count = 1
+    """Prodigy: estimate d from every n-th number alone; 11 keeps almost half of the optimizer's memory free."""
     fused: bool = False
     """AdamW: one kernel for the whole update; the same formula, rounded otherwise. Prodigy and Muon have none."""
     adamw_for: tuple[str, ...] = ("*embed*", "*shared*")

@@ -13,7 +13,14 @@ from sigma_framework.protocols import Objective
 from sigma_framework.training.buffers import TrainedBuffers
 from sigma_framework.training.checkpoints import FORMAT
 from sigma_framework.training.curriculum import BatchPlan, ExampleKey
-from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
+from sigma_framework.training.optimizers import (
+    build_optimizer,
+    choose_options,
+    chosen_options,
+    effective_lr,
+    hand_over,
+    learning_rate_factor,
+)
 from sigma_framework.training.position import TRAINING, VALIDATION, seed_ambient, torch_generator
 from sigma_framework.training.ranks import Ranks, StepReport
 from sigma_framework.training.sharding import shard_frozen
@@ -116,7 +123,10 @@ class SigmaModule(pl.LightningModule):
                 "the run folder must be on a disk that all of them see alike"
             )
         if self._optimizer_state is not None:
+            (optimizer,) = self.trainer.optimizers
+            chosen = chosen_options(optimizer)
             self.trainer.strategy.load_optimizer_state_dict({"optimizer_states": [self._optimizer_state]})
+            choose_options(optimizer, chosen)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Examples are NumPy pictures; the objective moves what it makes of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 
 from sigma_framework.training.muon import MuonAdamW
 
+_CHANGEABLE = ("betas", "weight_decay", "d_coef", "use_bias_correction", "safeguard_warmup")
 HandOver = Literal["keep", "carry_d", "reset"]
 """At a stage's start: keep everything; keep Prodigy's step size but forget the moments; start anew."""
 
@@ -44,8 +45,26 @@ def build_optimizer(options: Any, parameters: Mapping[str, torch.nn.Parameter]) 
             d_coef=options.d_coef,
             use_bias_correction=options.use_bias_correction,
             safeguard_warmup=options.safeguard_warmup,
+            slice_p=options.slice_p,
         )
     return made
+
+
+def chosen_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Per group what a recipe may choose anew in the middle of a run; learned values such as ``d`` are not among it."""
+    return [{name: group[name] for name in _CHANGEABLE if name in group} for group in optimizer.param_groups]
+
+
+def choose_options(optimizer: torch.optim.Optimizer, options: Sequence[Mapping[str, Any]]) -> None:
+    """Puts options in the place of those that came with a loaded state, which are those of an earlier recipe.
+
+    Prodigy's ``d`` only grows, so that a smaller ``d_coef``, which it is proportional to, would come too late for it.
+    """
+    for group, chosen in zip(optimizer.param_groups, options, strict=True):
+        if (wanted := chosen.get("d_coef")) != (found := group.get("d_coef")):
+            for name in ("d", "d_max"):
+                group[name] = max(group["d0"], group[name] * wanted / found)
+        group.update(chosen)
 
 
 def learning_rate_factor(options: Any, step: int, total_steps: int) -> float:
@@ -72,17 +91,18 @@ def hand_over(optimizer: torch.optim.Optimizer, how: HandOver) -> None:
         if "d" in group and how == "reset":
             group["d"] = group["d_max"] = group["d0"]
             group["d_numerator"] = 0.0
+    every = optimizer.param_groups[0].get("slice_p", 1)
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if how == "reset" or name in ("exp_avg", "exp_avg_sq", "step"):
-                _clear(state, name, value, parameter)
+                _clear(state, name, value, parameter.detach().flatten()[::every])
 
 
-def _clear(state: dict[str, Any], name: str, value: Any, parameter: torch.Tensor) -> None:
+def _clear(state: dict[str, Any], name: str, value: Any, start: torch.Tensor) -> None:
     """Zeroes one entry of the state; Prodigy's starting point becomes the present weights."""
     if isinstance(value, torch.Tensor):
         if name == "p0":  # Prodigy stores a scalar for weights that were all zero
-            state[name] = parameter.detach().flatten().clone()
+            state[name] = start.clone()
         else:
             value.zero_()
     elif isinstance(value, (int, float)):

@@ -158,7 +158,8 @@ class Watcher(pl.Callback):
             return
         raise RunError(
             f"{told}, and train.max_bad_steps is {options.max_bad_steps}. Look at these examples, or lower "
-            "train.optimizer.d_coef (prodigy) or lr (adamw); run again to go on from the last checkpoint"
+            "train.optimizer.d_coef (prodigy) or lr (adamw, muon) with --allow train.optimizer; run again to go on "
+            "from the last checkpoint"
         )
 
     def _remark(self) -> None:

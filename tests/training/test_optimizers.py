@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from sigma_framework.recipe.training_schema import OptimizerBlock
-from sigma_framework.training.optimizers import build_optimizer, effective_lr, hand_over, learning_rate_factor
+from sigma_framework.training.optimizers import (
+    build_optimizer,
+    choose_options,
+    chosen_options,
+    effective_lr,
+    hand_over,
+    learning_rate_factor,
+)
 
 LEARNING_RATES = {"prodigy": 1.0, "adamw": 1e-2, "muon": 1e-2}
 
@@ -120,3 +127,37 @@ def test_muon_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
     steps(straight, optimizer, range(3, 6))
     steps(resumed, fresh, range(3, 6))
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_a_smaller_d_coef_makes_the_next_steps_of_prodigy_smaller() -> None:
+    """Its d only grows by itself."""
+    optimizers = []
+    for _ in range(2):
+        weight = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+        made = build_optimizer(OptimizerBlock(d0=1e-5), {"w": weight})
+        for _ in range(30):
+            made.zero_grad()
+            (weight**2).sum().backward()
+            made.step()
+        optimizers.append((made, weight))
+    (plain, before), (changed, after) = optimizers
+    choose_options(changed, [{**chosen_options(changed)[0], "d_coef": 0.5}])
+    assert effective_lr(changed) == pytest.approx(0.5 * effective_lr(plain))
+    choose_options(plain, chosen_options(plain))
+    start = before.detach().clone()
+    for made, weight in optimizers:
+        made.zero_grad()
+        (weight**2).sum().backward()
+        made.step()
+    assert float((after - start).abs().max()) == pytest.approx(0.5 * float((before - start).abs().max()), rel=0.05)
+
+
+def test_prodigy_in_slices_keeps_less_and_resets_to_as_much() -> None:
+    weight = torch.nn.Parameter(torch.ones(40))
+    optimizer = build_optimizer(OptimizerBlock(slice_p=11), {"w": weight})
+    for how in ("keep", "reset", "carry_d"):
+        hand_over(optimizer, how)
+        (weight**2).sum().backward()
+        optimizer.step()
+        state = optimizer.state[weight]
+        assert (state["s"].numel(), state["p0"].numel(), state["exp_avg"].numel()) == (4, 4, 40)

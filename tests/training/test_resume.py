@@ -73,6 +73,7 @@ class StopAfter(Silent):
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "adamw": (ADAMW, (3, 4, 5, 6)),
     "prodigy": (PRODIGY, (3, 4, 5, 6)),
+    "prodigy in slices": ({**ADAMW, "optimizer": {"type": "prodigy", "d0": 1e-4, "slice_p": 11}}, (5,)),
     "accumulation": ({**ADAMW, "batch_size": 4, "accumulate": 2}, (4, 5)),
     "workers": ({**PRODIGY, "num_workers": 2}, (6,)),
     "bf16": ({**PRODIGY, "precision": "bf16"}, (4, 5)),
@@ -108,6 +109,24 @@ def adapter(folder: Path) -> dict[str, bytes]:
     """The result's tensors, bit for bit; the order of a file's metadata is not fixed."""
     (path,) = (folder / "adapter").glob("*.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (ADAMW, {"type": "adamw", "lr": 1e-2, "weight_decay": 0.9}),
+        (ADAMW, {"type": "adamw", "lr": 1e-2, "betas": (0.5, 0.6)}),
+    ],
+)
+def test_options_of_the_optimizer_that_are_accepted_on_resume_take_effect(
+    tmp_path: Path, reader: Any, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """They are stored with its state, too."""
+    for name, train in (("same", before), ("changed", {**before, "optimizer": after})):
+        with pytest.raises(RunInterrupted):
+            run_training(training(tmp_path / name, before, (12,)), StopAfter(4))
+        run_training(training(tmp_path / name, train, (12,)), Silent())
+    assert not reader.same_weights(tmp_path / "same", tmp_path / "changed")
 
 
 def test_what_modules_record_goes_on_too(tmp_path: Path, reader: Any) -> None:
