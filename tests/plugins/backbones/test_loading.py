@@ -70,6 +70,63 @@ def test_a_cut_file_is_damaged(copied: Path) -> None:
     assert "copy or download it again" in message
 
 
+def edit(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("transformer", lambda w: w.pop("x_embedder.bias"), "lacks 1 tensors, first x_embedder.bias"),
+        ("vae", lambda w: w.pop("decoder.layers.0.weight"), "lacks 1 tensors, first decoder.layers.0.weight"),
+        ("text_encoder", lambda w: w.pop("final_layer_norm.bias"), "lacks 1 tensors, first final_layer_norm.bias"),
+        ("text_encoder_2", lambda w: w.pop("shared.weight"), "lacks 2 tensors, first encoder.embed_tokens.weight"),
+        (
+            "text_encoder",
+            lambda w: w.update({"final_layer_norm.bias": torch.ones(3)}),
+            "has 1 tensors of other sizes, first final_layer_norm.bias: found (3,), expected (16,)",
+        ),
+        (
+            "transformer",
+            lambda w: w.update({"transformer_blocks.2.norm1.linear.bias": torch.ones(3)}),
+            "has 1 tensors without a place, first transformer_blocks.2.norm1.linear.bias",
+        ),
+    ],
+)
+def test_weights_that_are_not_whole_are_refused(
+    copied: Path, part: str, change: Callable[[dict[str, torch.Tensor]], object], words: str
+) -> None:
+    """The libraries load each of these: what is missing is drawn at random, what has no place is left out."""
+    edit(next((copied / part).glob("*.safetensors")), change)
+    message = refusal(copied)
+    assert message.startswith(f"backbone.weights: {copied}/{part} {words}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder"])
+def test_weights_that_can_run_code_are_refused(copied: Path, part: str) -> None:
+    (file,) = (copied / part).glob("*.safetensors")
+    pickled = file.with_name("pytorch_model.bin" if part == "text_encoder" else "diffusion_pytorch_model.bin")
+    torch.save(load_file(file), pickled)
+    file.unlink()
+    assert f"{copied}/{part}: found {pickled.name}, only .safetensors is accepted" in refusal(copied)
+
+
+def test_a_missing_shard_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a download leaves it that was stopped."""
+    transformer = FluxTransformer2DModel.from_pretrained(copied / "transformer")
+    shutil.rmtree(copied / "transformer")
+    transformer.save_pretrained(copied / "transformer", max_shard_size="60KB")
+    (shard,) = (copied / "transformer").glob("*-00002-of-*")
+    shard.unlink()
+    message = refusal(copied)
+    assert message.startswith(f"backbone.weights: {copied}/transformer cannot be read")
+    assert shard.name in message
+    assert capsys.readouterr().err == "", "told once"
+
+
 def test_parts_of_different_models_are_refused(copied: Path) -> None:
     path = copied / "transformer" / "config.json"
     settings = json.loads(path.read_text())
