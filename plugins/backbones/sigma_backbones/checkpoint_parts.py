@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import is_offline_mode, snapshot_download
+
 from sigma_backbones.checkpoint_source import is_reading_fault, reading_fault
 from sigma_framework import WeightsError
 
@@ -31,14 +33,17 @@ class CheckpointParts:
     """Of the recipe, for messages."""
 
     @property
-    def revision_options(self) -> dict[str, str]:
-        """What the libraries' readers are told of the revision."""
-        return {} if self.revision is None or self.where != "hub" else {"revision": self.revision}
+    def hub_options(self) -> dict[str, Any]:
+        """What the libraries' readers are told of a hub id; offline, diffusers asks the hub for shards unless told."""
+        if self.where != "hub":
+            return {}
+        offline = {"local_files_only": True} if is_offline_mode() else {}
+        return offline if self.revision is None else {"revision": self.revision, **offline}
 
     def config(self, kind: Any, part: str | None) -> dict[str, Any]:
         """A part's ``config.json``, read by a class of diffusers."""
         with self._told(part):
-            config: dict[str, Any] = kind.load_config(self.source, **_place(part), **self.revision_options)
+            config: dict[str, Any] = kind.load_config(self.source, **_place(part), **self.hub_options)
             return config
 
     def load(self, kind: Any, part: str | None, **options: Any) -> Any:
@@ -48,7 +53,19 @@ class CheckpointParts:
             WeightsError: it cannot be read or had.
         """
         with self._told(part):
-            return kind.from_pretrained(self.source, **_place(part), **self.revision_options, **options)
+            return kind.from_pretrained(self.source, **_place(part), **self.hub_options, **options)
+
+    def tokenizer(self, kind: Any, part: str) -> Any:
+        """A tokenizer, from its files alone: offline, transformers also wants a ``config.json``, which it has not.
+
+        Raises:
+            WeightsError: it cannot be read or had.
+        """
+        with self._told(part):
+            folder = self.source
+            if self.where == "hub":
+                folder = snapshot_download(self.source, allow_patterns=[f"{part}/*"], **self.hub_options)
+            return kind.from_pretrained(folder, **_place(part))
 
     def model(self, kind: Any, part: str | None, *, whole: bool = False, **options: Any) -> Any:
         """A model with weights, every one of them from the file.

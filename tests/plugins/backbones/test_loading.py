@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers import T5EncoderModel
 
 from sigma_backbones.flux_kontext.backbone import build
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
@@ -240,3 +244,40 @@ def test_single_files_that_do_not_fit_are_refused(tiny_folder: Path, tmp_path: P
     assert "write backbone.transformer=" in refusal(path)
     with pytest.raises(ValueError, match=r"must be a \.safetensors or \.gguf file"):
         FluxKontextConfig(transformer="model.ckpt")
+
+
+def test_a_hub_id_with_its_revisions_is_read_from_the_cache_offline(tiny_folder: Path, tmp_path: Path) -> None:
+    """Two commits as ``hf download`` leaves them, in shards; a third stopped before the VAE's weights."""
+    repository, sharded = tmp_path / "hub" / "models--acme--kontext", tmp_path / "sharded"
+    shutil.copytree(tiny_folder, sharded)
+    for part, kind in (("transformer", FluxTransformer2DModel), ("text_encoder_2", T5EncoderModel)):
+        model = kind.from_pretrained(tiny_folder / part)
+        shutil.rmtree(sharded / part)
+        model.save_pretrained(sharded / part, max_shard_size="20KB")
+        assert list((sharded / part).glob("*-00002-of-*"))
+    for revision, commit in (("main", "a" * 40), ("v2", "b" * 40), ("partial", "c" * 40)):
+        shutil.copytree(sharded, repository / "snapshots" / commit)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / revision).write_text(commit)
+    second, partial = (repository / "snapshots" / (letter * 40) for letter in "bc")
+    index = json.loads((second / "transformer" / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    edit(second / "transformer" / index["weight_map"]["x_embedder.bias"], lambda w: w["x_embedder.bias"].fill_(7))
+    (partial / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    program = (
+        "import sys, torch\nfrom sigma_backbones.flux_kontext.loading import load_parts\n"
+        "from sigma_framework import WeightsError\n"
+        "for revision in (None, 'v2', 'partial', 'v9'):\n"
+        "    try:\n        parts = load_parts('acme/kontext', revision, torch.float32)\n"
+        "        print(parts.transformer.x_embedder.bias[0].item())\n"
+        "    except WeightsError as error:\n        print(error)\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stderr == ""
+    first, changed, stopped, unknown = done.stdout.splitlines()
+    assert float(first) != 7 and float(changed) == 7
+    for message in (stopped, unknown):
+        assert message.startswith("backbone.weights: acme/kontext is not on this machine and could not be downloaded")
+        assert message.endswith("or name a local copy with backbone.weights=FOLDER")

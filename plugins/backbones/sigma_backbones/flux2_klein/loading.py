@@ -74,7 +74,7 @@ def _read_parts(checkpoint: CheckpointParts, dtype: torch.dtype, distilled: bool
         scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
         vae=checkpoint.model(AutoencoderKLFlux2, "vae", torch_dtype=dtype),
         text_encoder=checkpoint.model(Qwen3ForCausalLM, "text_encoder", **text),
-        tokenizer=checkpoint.load(Qwen2TokenizerFast, "tokenizer"),
+        tokenizer=checkpoint.tokenizer(Qwen2TokenizerFast, "tokenizer"),
         transformer=checkpoint.model(Flux2Transformer2DModel, "transformer", whole=True, torch_dtype=dtype),
         distilled=distilled,
     )

@@ -92,12 +92,12 @@ def _read_parts(
         scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
         vae=checkpoint.model(vae_class, "vae", **image),
         text_encoder=checkpoint.model(CLIPTextModel, "text_encoder", **text),
-        tokenizer=checkpoint.load(CLIPTokenizer, "tokenizer"),
+        tokenizer=checkpoint.tokenizer(CLIPTokenizer, "tokenizer"),
         text_encoder_2=checkpoint.model(T5EncoderModel, "text_encoder_2", **text),
-        tokenizer_2=checkpoint.load(AutoTokenizer, "tokenizer_2"),
+        tokenizer_2=checkpoint.tokenizer(AutoTokenizer, "tokenizer_2"),
         transformer=checkpoint.model(FluxTransformer2DModel, "transformer", whole=True, **image, **quantized)
         if single is None
-        else _read_single(single, checkpoint.source, {**image, **checkpoint.revision_options, **quantized}),
+        else _read_single(single, checkpoint.source, {**image, **checkpoint.hub_options, **quantized}),
     )
 
 
