@@ -69,7 +69,8 @@ def _read_parts(checkpoint: CheckpointParts, dtype: torch.dtype, distilled: bool
     from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
     from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
-    text = {"dtype": dtype, "ignore_mismatched_sizes": True}  # else transformers refers to a report that it prints
+    # without the second, transformers refers to a report that it prints
+    text: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}
     return Flux2KleinParts(
         scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
         vae=checkpoint.model(AutoencoderKLFlux2, "vae", torch_dtype=dtype),

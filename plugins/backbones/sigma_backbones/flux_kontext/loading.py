@@ -86,7 +86,8 @@ def _read_parts(
 
     vae_name = checkpoint.config(AutoencoderKL, "vae").get("_class_name")
     vae_class = AutoencoderTiny if vae_name == "AutoencoderTiny" else AutoencoderKL
-    text = {"dtype": dtype, "ignore_mismatched_sizes": True}  # else transformers refers to a report that it prints
+    # without the second, transformers refers to a report that it prints
+    text: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}
     image: dict[str, Any] = {"torch_dtype": dtype}
     return FluxKontextParts(
         scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
