@@ -113,6 +113,28 @@ def test_explain_names_components_and_tokens(capsys: pytest.CaptureFixture[str])
     assert facts["task"] == "train" and facts["backbone"]["tokens"]
 
 
+def test_explain_tells_full_scale_for_the_most_subjects_of_any_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sigma_run("curriculum_flux", "--explain") == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    wanted = [
+        "counted_for: 10 subjects of 512 x 512 pixels in an image of 1024 x 1024, batch 1 per device",
+        "transformer: 11,901,408,320", "adapter: 463,609,856", "identity: 10,240", "total: 18,944",
+    ]  # fmt: skip
+    assert [line for line in wanted if line not in lines] == []
+    assert next(line for line in lines if line.startswith("licence:")).startswith(
+        "licence: FLUX.1 [dev] Non-Commercial"
+    )
+    assert {"peak_full", "peak_balanced"} <= {line.partition(":")[0] for line in lines}
+
+    def counted(*overrides: str) -> int:
+        assert sigma_run("curriculum_flux", *overrides, "--explain", "--json") == 0
+        return int(json.loads(capsys.readouterr().out)["backbone"]["counted_for"]["subjects"])
+
+    assert counted("datasources.main.max_subjects=6") == 6
+    assert counted("stages.s2.subjects={min: 3, max: 5}", "stages.s3.subjects={min: 5, max: 7}") == 7
+    assert counted("stages.s2=null", "stages.s3=null") == 4
+
+
 def test_plugins_are_listed_without_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert sigma_run("--plugins") == 0
     assert "control" in capsys.readouterr().out
@@ -248,6 +270,8 @@ def test_signals_end_with_their_code(number: signal.Signals, code: int) -> None:
         (("generate", "run.sede=1", "--check"), CPU_SECONDS),
         (("curriculum", "--print-config"), CPU_SECONDS),
         (("curriculum", "--explain"), EXPLAIN_CPU_SECONDS),
+        (("curriculum_flux", "--explain"), EXPLAIN_CPU_SECONDS),
+        (("curriculum_klein", "--explain"), EXPLAIN_CPU_SECONDS),
         (("--plugins",), CPU_SECONDS),
         (("--help",), CPU_SECONDS),
     ],

@@ -14,6 +14,8 @@ from sigma_framework.specs import BackboneSpec, DataSourceSpec, resolve_factory
 
 _USUAL_SUBJECTS = 3
 """Subjects to count tokens for when no scene says how many."""
+_MOST_SUBJECTS = 10
+"""What training without a bound is counted for."""
 
 
 def explain(
@@ -123,11 +125,11 @@ def _facts(recipe: Recipe, size: tuple[int, int] | None, subjects: int | None) -
     """What a backbone's ``explain`` is told.
 
     ``size_hw`` pixels: the scene's, else what the first data source's config calls ``size_hw``, else a scene's
-    default; ``identity_size`` pixels; ``subjects``: the scene's, else the most that the first stage allows, else a
-    usual number; ``rank`` and ``targets`` of the adapter; ``batch_size`` on one device; ``task``: ``train``, or
-    ``generate`` for all others.
+    default; ``identity_size`` pixels; ``subjects``: the scene's, else the most that a stage may meet, which its memory
+    has to hold, else a usual number; ``rank`` and ``targets`` of the adapter; ``batch_size`` on one device; ``task``:
+    ``train``, or ``generate`` for all others.
     """
-    most = next((stage.subjects.max for stage in recipe.stages.values() if stage.subjects.max), None)
+    most = max((_most_subjects(recipe, name) for name in recipe.stages), default=None)
     sizes = [getattr(block.config, "size_hw", None) for block in recipe.datasources.values()]
     usual = next((found for found in sizes if found is not None), DEFAULT_SIZE[::-1])
     training = recipe.task == "train"
@@ -140,6 +142,18 @@ def _facts(recipe: Recipe, size: tuple[int, int] | None, subjects: int | None) -
         "rank": recipe.train.lora.rank,
         "targets": recipe.train.lora.targets,
     }
+
+
+def _most_subjects(recipe: Recipe, stage: str) -> int:
+    """Of one example of the stage, as far as its sources tell without being opened."""
+    names = recipe.stages[stage].datasources
+    counts = []
+    for block in [recipe.datasources[name] for name in (recipe.datasources if names is None else names)]:
+        spec = block.component.spec
+        available = spec.max_subjects if isinstance(spec, DataSourceSpec) else _MOST_SUBJECTS
+        said = [getattr(block.config, "max_subjects", None), recipe.stages[stage].subjects.max]
+        counts.append(min([available, *([bound for bound in said if bound] or [_MOST_SUBJECTS])]))
+    return max(counts, default=_USUAL_SUBJECTS)
 
 
 def _stages(recipe: Recipe) -> list[dict[str, Any]]:

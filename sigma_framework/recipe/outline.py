@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_TOLD_ELSEWHERE = frozenset({"train", "counted_for", "broken_plugins"})
+_TOLD_ELSEWHERE = frozenset({"train", "broken_plugins"})
 """Long parts that ``--json`` gives in full."""
 
 
@@ -38,6 +38,9 @@ def _stage(row: Mapping[str, Any]) -> str:
 
 
 def _facts(key: str, value: Any, indent: str) -> Iterator[str]:
+    if key == "counted_for":
+        yield f"{indent}{key}: {_counted_for(value)}"
+        return
     if key in _TOLD_ELSEWHERE:
         return
     if isinstance(value, Mapping) and value:
@@ -46,6 +49,15 @@ def _facts(key: str, value: Any, indent: str) -> Iterator[str]:
             yield from _facts(f"{name}", _sized(part) if key == "memory_bytes" else part, f"{indent}  ")
     else:
         yield f"{indent}{key}: {_shown(value)}"
+
+
+def _counted_for(facts: Mapping[str, Any]) -> str:
+    """What tokens and memory were counted for."""
+    height, width = facts["size_hw"]
+    side = facts["identity_size"]
+    identity = f"{side[1]} x {side[0]}" if isinstance(side, list | tuple) else f"{side} x {side}"
+    batch = f", batch {facts['batch_size']} per device" if facts["task"] == "train" else ""
+    return f"{facts['subjects']} subjects of {identity} pixels in an image of {width} x {height}{batch}"
 
 
 def _shown(value: Any) -> str:

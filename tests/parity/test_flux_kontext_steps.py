@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FirstBlockCacheConfig
 
 from sigma_backbones.flux_kontext import backbone as backbone_module
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
-from sigma_framework import SampleRequest, Tokens
+from sigma_framework import PluginError, SampleRequest, Tokens
 from sigma_samplers.config import GenerateConfig
 from sigma_samplers.generate import GenerateSampler
 
@@ -142,6 +143,26 @@ def test_an_attention_processor_of_the_user_is_used(backbone: FluxKontextBackbon
     after = sampled(backbone, given)
     assert calls["attention"] == STEPS * len(backbone.transformer.attn_processors)
     assert torch.equal(before, after)
+
+
+def test_a_step_cache_of_diffusers_is_used(backbone: FluxKontextBackbone) -> None:
+    given, calls, transformer = request(backbone, true_cfg=2.0), Counter[str](), backbone.transformer
+    before = sampled(backbone, given)
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.0))
+    assert torch.equal(sampled(backbone, given), before), "nothing is near enough to be used again"
+    transformer.disable_cache()
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=1e9))
+    transformer.single_transformer_blocks[-1].attn.register_forward_pre_hook(lambda *_: calls.update(["last"]))
+    after = sampled(backbone, given)
+    assert calls["last"] == 2, "the first step alone, apart for both texts"
+    assert not torch.equal(after, before)
+    assert torch.equal(sampled(backbone, given), after)
+    assert calls["last"] == 4, "another loop begins anew"
+    x, t = backbone.noise((32, 64), seeded(0)), torch.tensor([0.5])
+    with pytest.raises(PluginError, match=r"call transformer\.disable_cache\(\) before training"):
+        backbone.velocity(x, t, given.text, given.conditions)
+    transformer.disable_cache()
+    assert torch.equal(sampled(backbone, given), before)
 
 
 def test_tokens_of_other_ids_are_not_mixed_up(backbone: FluxKontextBackbone) -> None:

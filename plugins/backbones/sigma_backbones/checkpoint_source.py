@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,26 +70,37 @@ def is_reading_fault(error: Exception) -> bool:
     return isinstance(error, FAULTS) or type(error).__module__.split(".")[0] in LIBRARIES
 
 
-def reading_fault(weights: str, where: str, error: Exception) -> WeightsError:
-    """The error that names the model and the way out."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def reading_fault(
+    weights: str, where: str, error: Exception, *, key: str = "backbone.weights", part: str | None = None
+) -> WeightsError:
+    """The error that names the model and the way out.
+
+    Args:
+        weights: what the recipe says.
+        where: ``folder`` or ``hub``.
+        error: the libraries' own.
+        key: of the recipe.
+        part: of the checkpoint, where it is known.
+    """
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
     if where == "folder":
-        return WeightsError(f"backbone.weights: {weights} cannot be read ({reason}); copy or download it again")
+        name = weights if part is None else f"{weights}/{part}"
+        return WeightsError(f"{key}: {name} cannot be read ({reason}); copy or download it again")
     kind = type(error).__name__
-    local = "or name a local copy with backbone.weights=FOLDER"
+    local = f"or name a local copy with {key}=FOLDER"
     page = f"https://huggingface.co/{weights}"
     if "Gated" in kind:
         return WeightsError(
-            f"backbone.weights: {weights} is gated; accept its licence at {page}, then run `hf auth login` or set "
+            f"{key}: {weights} is gated; accept its licence at {page}, then run `hf auth login` or set "
             f"HF_TOKEN (a fine-grained token must allow gated repositories), {local}"
         )
     if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"):
         return WeightsError(
-            f"backbone.weights: the hub has no {weights} that you may read ({kind}); check the name and the revision, "
+            f"{key}: the hub has no {weights} that you may read ({kind}); check the name and the revision, "
             f"for a private or gated one accept its licence at {page} and run `hf auth login` or set HF_TOKEN, {local}"
         )
     return WeightsError(
-        f"backbone.weights: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go "
+        f"{key}: {weights} is not on this machine and could not be downloaded ({kind}: {reason}); go "
         f"online (a gated one also needs `hf auth login` or HF_TOKEN, see {page}), {local}"
     )
 
@@ -100,12 +112,14 @@ def quiet_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)  # the errors that they log are raised, too, and told in our words
     bars = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
     for library in bars:
         library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="huggingface_hub")  # of arguments that the other libraries give
+            yield
     finally:
         logging.disable(disabled)
         for library in bars:

@@ -46,16 +46,15 @@ def load_fill_models(config: InsertAnythingConfig, device: torch.device) -> Fill
     def load(option: str, pipeline: Any, weights: str) -> Any:
         with _told("sampler." + option, weights):
             _reach(weights)
-            loaded = pipeline.from_pretrained(weights, dtype=dtype, **_NO_TEXT)
+            loaded = pipeline.from_pretrained(weights, dtype=dtype, use_safetensors=True, **_NO_TEXT)
         loaded.set_progress_bar_config(disable=True)
         return loaded.to(device)
 
     fill = load("weights", FluxFillPipeline, config.weights)
     if config.lora is not None:
         with _told("sampler.lora", config.lora):
-            fill.load_lora_weights(
-                config.lora, **({} if config.lora_file is None else {"weight_name": config.lora_file})
-            )
+            named = {} if config.lora_file is None else {"weight_name": config.lora_file}
+            fill.load_lora_weights(config.lora, use_safetensors=True, **named)
     return FillModels(
         fill=fill,
         redux=load("redux", FluxPriorReduxPipeline, config.redux),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers import FluxControlNetModel
+from huggingface_hub.errors import GatedRepoError
+from safetensors.torch import load_file, save_file
 
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
+from sigma_backbones.flux_kontext.depth_control import load_control
 from sigma_framework import WeightsError
 
 MakeBackbone = Callable[..., FluxKontextBackbone]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module", params=[None, 7], ids=["plain", "union"])
@@ -81,7 +86,37 @@ def test_it_is_the_network_s_residuals_on_the_target(make_backbone: MakeBackbone
     assert (mine - unguided.velocity(**arguments)).abs().max() > 1e-3
 
 
-def test_a_folder_of_something_else_is_refused(make_backbone: MakeBackbone, tmp_path: Path, tiny_folder: Path) -> None:
-    for wrong in (tmp_path, tiny_folder):
-        with pytest.raises(WeightsError, match=r"backbone\.depth_control: .* FluxControlNetModel"):
+def test_a_folder_of_something_else_is_refused(
+    make_backbone: MakeBackbone, network: Path, tmp_path: Path, tiny_folder: Path
+) -> None:
+    cut = Path(shutil.copytree(network, tmp_path / "cut"))
+    weights = load_file(cut / WEIGHTS)
+    weights.pop("controlnet_x_embedder.weight")
+    save_file(weights, cut / WEIGHTS)
+    pickled = Path(shutil.copytree(network, tmp_path / "pickled"))
+    torch.save(weights, pickled / "diffusion_pytorch_model.bin")
+    (pickled / WEIGHTS).unlink()
+    cases = {
+        tmp_path: "cannot be read",
+        tiny_folder / "transformer": "found a FluxTransformer2DModel, expected a FluxControlNetModel",
+        cut: "lacks 1 tensors, first controlnet_x_embedder.weight",
+        pickled: "found diffusion_pytorch_model.bin, only .safetensors is accepted",
+    }
+    for wrong, words in cases.items():
+        with pytest.raises(WeightsError) as caught:
             make_backbone(depth_control=str(wrong))
+        assert str(caught.value).startswith(f"backbone.depth_control: {wrong}")
+        assert words in str(caught.value)
+
+
+def test_a_gated_network_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        error = GatedRepoError.__new__(GatedRepoError)
+        Exception.__init__(error, "401 Client Error")
+        raise error
+
+    monkeypatch.setattr(FluxControlNetModel, "load_config", refuse)
+    with pytest.raises(WeightsError) as caught:
+        load_control("someone/depth", torch.float32)
+    words = ("backbone.depth_control: someone/depth is gated", "hf auth login", "backbone.depth_control=FOLDER")
+    assert all(word in str(caught.value) for word in words)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers import T5EncoderModel
 
 from sigma_backbones.flux_kontext.backbone import build
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
@@ -68,6 +72,63 @@ def test_a_cut_file_is_damaged(copied: Path) -> None:
     message = refusal(copied)
     assert str(copied) in message
     assert "copy or download it again" in message
+
+
+def edit(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("transformer", lambda w: w.pop("x_embedder.bias"), "lacks 1 tensors, first x_embedder.bias"),
+        ("vae", lambda w: w.pop("decoder.layers.0.weight"), "lacks 1 tensors, first decoder.layers.0.weight"),
+        ("text_encoder", lambda w: w.pop("final_layer_norm.bias"), "lacks 1 tensors, first final_layer_norm.bias"),
+        ("text_encoder_2", lambda w: w.pop("shared.weight"), "lacks 2 tensors, first encoder.embed_tokens.weight"),
+        (
+            "text_encoder",
+            lambda w: w.update({"final_layer_norm.bias": torch.ones(3)}),
+            "has 1 tensors of other sizes, first final_layer_norm.bias: found (3,), expected (16,)",
+        ),
+        (
+            "transformer",
+            lambda w: w.update({"transformer_blocks.2.norm1.linear.bias": torch.ones(3)}),
+            "has 1 tensors without a place, first transformer_blocks.2.norm1.linear.bias",
+        ),
+    ],
+)
+def test_weights_that_are_not_whole_are_refused(
+    copied: Path, part: str, change: Callable[[dict[str, torch.Tensor]], object], words: str
+) -> None:
+    """The libraries load each of these: what is missing is drawn at random, what has no place is left out."""
+    edit(next((copied / part).glob("*.safetensors")), change)
+    message = refusal(copied)
+    assert message.startswith(f"backbone.weights: {copied}/{part} {words}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder"])
+def test_weights_that_can_run_code_are_refused(copied: Path, part: str) -> None:
+    (file,) = (copied / part).glob("*.safetensors")
+    pickled = file.with_name("pytorch_model.bin" if part == "text_encoder" else "diffusion_pytorch_model.bin")
+    torch.save(load_file(file), pickled)
+    file.unlink()
+    assert f"{copied}/{part}: found {pickled.name}, only .safetensors is accepted" in refusal(copied)
+
+
+def test_a_missing_shard_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a download leaves it that was stopped."""
+    transformer = FluxTransformer2DModel.from_pretrained(copied / "transformer")
+    shutil.rmtree(copied / "transformer")
+    transformer.save_pretrained(copied / "transformer", max_shard_size="60KB")
+    (shard,) = (copied / "transformer").glob("*-00002-of-*")
+    shard.unlink()
+    message = refusal(copied)
+    assert message.startswith(f"backbone.weights: {copied}/transformer cannot be read")
+    assert shard.name in message
+    assert capsys.readouterr().err == "", "told once"
 
 
 def test_parts_of_different_models_are_refused(copied: Path) -> None:
@@ -183,3 +244,40 @@ def test_single_files_that_do_not_fit_are_refused(tiny_folder: Path, tmp_path: P
     assert "write backbone.transformer=" in refusal(path)
     with pytest.raises(ValueError, match=r"must be a \.safetensors or \.gguf file"):
         FluxKontextConfig(transformer="model.ckpt")
+
+
+def test_a_hub_id_with_its_revisions_is_read_from_the_cache_offline(tiny_folder: Path, tmp_path: Path) -> None:
+    """Two commits as ``hf download`` leaves them, in shards; a third stopped before the VAE's weights."""
+    repository, sharded = tmp_path / "hub" / "models--acme--kontext", tmp_path / "sharded"
+    shutil.copytree(tiny_folder, sharded)
+    for part, kind in (("transformer", FluxTransformer2DModel), ("text_encoder_2", T5EncoderModel)):
+        model = kind.from_pretrained(tiny_folder / part)
+        shutil.rmtree(sharded / part)
+        model.save_pretrained(sharded / part, max_shard_size="20KB")
+        assert list((sharded / part).glob("*-00002-of-*"))
+    for revision, commit in (("main", "a" * 40), ("v2", "b" * 40), ("partial", "c" * 40)):
+        shutil.copytree(sharded, repository / "snapshots" / commit)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / revision).write_text(commit)
+    second, partial = (repository / "snapshots" / (letter * 40) for letter in "bc")
+    index = json.loads((second / "transformer" / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    edit(second / "transformer" / index["weight_map"]["x_embedder.bias"], lambda w: w["x_embedder.bias"].fill_(7))
+    (partial / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    program = (
+        "import sys, torch\nfrom sigma_backbones.flux_kontext.loading import load_parts\n"
+        "from sigma_framework import WeightsError\n"
+        "for revision in (None, 'v2', 'partial', 'v9'):\n"
+        "    try:\n        parts = load_parts('acme/kontext', revision, torch.float32)\n"
+        "        print(parts.transformer.x_embedder.bias[0].item())\n"
+        "    except WeightsError as error:\n        print(error)\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stderr == ""
+    first, changed, stopped, unknown = done.stdout.splitlines()
+    assert float(first) != 7 and float(changed) == 7
+    for message in (stopped, unknown):
+        assert message.startswith("backbone.weights: acme/kontext is not on this machine and could not be downloaded")
+        assert message.endswith("or name a local copy with backbone.weights=FOLDER")

@@ -23,6 +23,7 @@ from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.step_caches import StepCaches
 from sigma_framework import TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Flux2KleinBackbone:
         self.parts = parts
         self.config = config
         self.adapters = LoadedAdapters(LORA, parts.transformer)
+        self._caches = StepCaches(parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
         self._text_rests = False
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
@@ -108,9 +110,13 @@ class Flux2KleinBackbone:
         )
 
     def noise(self, size_hw: tuple[int, int], generators: Sequence[torch.Generator]) -> Tokens:
-        """(b, l, 128) float32, drawn as (128, rows, columns) of tokens like the pipeline, image k from generator k."""
+        """(b, l, 128) float32, drawn as (128, rows, columns) of tokens like the pipeline, image k from generator k.
+
+        A loop begins here: a step cache of the transformer forgets the last one.
+        """
         height, width = _latent_size(size_hw)
         rows, columns = height // tokens.PATCH, width // tokens.PATCH
+        self._caches.begin()
         shape = (1, self._latent_channels * tokens.PATCH**2, rows, columns)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
         values = torch.cat([packed.to(self.device) for packed in drawn]).flatten(2).transpose(1, 2)
@@ -152,15 +158,16 @@ class Flux2KleinBackbone:
         sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
         if self.checkpointing is not None:
             self.checkpointing.plan(len(sequence), text.values.shape[1] + sequence.shape[1], dtype.itemsize)
-        (velocity,) = self.transformer(
-            hidden_states=sequence.to(device, dtype),
-            timestep=t.to(device),
-            guidance=None,
-            encoder_hidden_states=text.values.to(device, dtype),
-            txt_ids=text.ids,
-            img_ids=torch.cat([x.ids, *(tokens.ids for tokens in conditions)]),
-            return_dict=False,
-        )
+        with self._caches.of(text.values):
+            (velocity,) = self.transformer(
+                hidden_states=sequence.to(device, dtype),
+                timestep=t.to(device),
+                guidance=None,
+                encoder_hidden_states=text.values.to(device, dtype),
+                txt_ids=text.ids,
+                img_ids=torch.cat([x.ids, *(tokens.ids for tokens in conditions)]),
+                return_dict=False,
+            )
         return velocity[:, : x.length].float()
 
     @torch.no_grad()

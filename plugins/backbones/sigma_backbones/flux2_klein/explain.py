@@ -16,6 +16,7 @@ from sigma_backbones.flux2_klein.parameter_counts import (
     vae_parameters,
     width_of,
 )
+from sigma_backbones.flux_kontext.memory_estimate import vae_activations
 
 TOKEN_PIXELS = 16
 """Side of what one token covers, pixels."""
@@ -71,7 +72,8 @@ def explain(config: Flux2KleinConfig, facts: Mapping[str, Any]) -> dict[str, Any
 
     Returns:
         ``tokens``: per role and total; ``parameters``: transformer, vae, text_encoders, adapter; ``memory_bytes``:
-        weights, adapter_and_optimizer, activations; ``licence``.
+        weights, adapter_and_optimizer, activations, vae (what its encoding or decoding needs at once) and peak;
+        ``licence``.
     """
     shapes = {part: _part_config(config.weights, part) for part in FULL_SCALE_CONFIGS}
     tokens = token_counts(facts, min(int(shapes["tokenizer"]["model_max_length"]), TEXT_LENGTH))
@@ -120,11 +122,14 @@ def memory_estimate(
     if config.activation_gb is not None:
         twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size)
     kept = kept_numbers(twice, double, single, size) if trains else RUNNING_KEPT
-    return {
+    estimate = {
         "weights": size * sum(parameters[name] for name in ("transformer", "vae", "text_encoders")),
         "adapter_and_optimizer": parameters["adapter"] * (PRODIGY_BYTES if trains else 4),
         "activations": round(each * kept),
+        "vae": vae_activations(facts, size, tiled=False),  # the layers and widths of FLUX.1's
     }
+    busy = max(estimate["activations"], estimate["vae"])
+    return {**estimate, "peak": estimate["weights"] + estimate["adapter_and_optimizer"] + busy}
 
 
 def _part_config(weights: str, part: str) -> dict[str, Any]:

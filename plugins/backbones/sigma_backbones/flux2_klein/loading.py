@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from sigma_backbones.checkpoint_source import find_checkpoint, is_reading_fault, quiet_libraries, reading_fault
+from sigma_backbones.checkpoint_parts import CheckpointParts
+from sigma_backbones.checkpoint_source import find_checkpoint, quiet_libraries
 from sigma_backbones.flux2_klein.config import FULL_SCALE
 from sigma_framework import Problem, WeightsError
 
@@ -51,14 +52,9 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> Flux2K
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
     """
     source, where, index = find_checkpoint(weights, revision, FOLDERS, [PIPELINE], f"a hub id such as {FULL_SCALE}")
-    options = {"revision": revision} if revision is not None and where == "hub" else {}
-    try:
-        with quiet_libraries():
-            parts = _read_parts(source, dtype, options, bool(index.get("is_distilled")))
-    except Exception as error:
-        if not is_reading_fault(error):
-            raise
-        raise reading_fault(weights, where, error) from error
+    checkpoint = CheckpointParts(weights=weights, source=source, where=where, revision=revision)
+    with quiet_libraries():
+        parts = _read_parts(checkpoint, dtype, bool(index.get("is_distilled")))
     _check_parts(weights, parts)
     for model in parts.models():
         model.requires_grad_(False).eval()
@@ -69,17 +65,18 @@ def load_parts(weights: str, revision: str | None, dtype: torch.dtype) -> Flux2K
     return parts
 
 
-def _read_parts(source: str, dtype: torch.dtype, options: dict[str, str], distilled: bool) -> Flux2KleinParts:
+def _read_parts(checkpoint: CheckpointParts, dtype: torch.dtype, distilled: bool) -> Flux2KleinParts:
     from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
     from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
-    weights: dict[str, Any] = {"torch_dtype": dtype, **options}
+    # without the second, transformers refers to a report that it prints
+    text: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}
     return Flux2KleinParts(
-        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler", **options),
-        vae=AutoencoderKLFlux2.from_pretrained(source, subfolder="vae", **weights),
-        text_encoder=Qwen3ForCausalLM.from_pretrained(source, subfolder="text_encoder", dtype=dtype, **options),
-        tokenizer=Qwen2TokenizerFast.from_pretrained(source, subfolder="tokenizer", **options),
-        transformer=Flux2Transformer2DModel.from_pretrained(source, subfolder="transformer", **weights),
+        scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
+        vae=checkpoint.model(AutoencoderKLFlux2, "vae", torch_dtype=dtype),
+        text_encoder=checkpoint.model(Qwen3ForCausalLM, "text_encoder", **text),
+        tokenizer=checkpoint.tokenizer(Qwen2TokenizerFast, "tokenizer"),
+        transformer=checkpoint.model(Flux2Transformer2DModel, "transformer", whole=True, torch_dtype=dtype),
         distilled=distilled,
     )
 

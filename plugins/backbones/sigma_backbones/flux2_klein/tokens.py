@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sigma_backbones.flux_kontext.tokens import PATCH, encode_mode, pack, unpack
+from sigma_backbones.flux_kontext.tokens import PATCH, encode_blocks, encode_mode, pack, unpack
 
 __all__ = ["PATCH", "denormalise", "encode_blocks", "encode_mode", "normalise", "pack", "unpack"]
 
@@ -26,20 +26,6 @@ def denormalise(values: Tensor, vae: Any) -> Tensor:
     """The reverse of ``normalise``."""
     mean, deviation = _statistics(vae, values)
     return values * deviation + mean
-
-
-def encode_blocks(vae: Any, images: Tensor) -> Tensor:
-    """Latents of a stack of square blocks (b, 3, n * s, s), each encoded alone.
-
-    Raises:
-        ValueError: the height is no multiple of the width.
-    """
-    batch, channels, height, side = images.shape
-    if height % side:
-        raise ValueError(f"identity blocks must be square, found a stack of {side} x {height} pixels")
-    blocks = images.reshape(batch, channels, height // side, side, side).transpose(1, 2).flatten(0, 1)
-    latents = encode_mode(vae, blocks).unflatten(0, (batch, -1))
-    return latents.transpose(1, 2).flatten(2, 3)
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.step_caches import StepCaches
 from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class FluxKontextBackbone:
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
         self._plan = plan_steps(parts.transformer)
+        self._caches = StepCaches(parts.transformer)
         self.checkpointing: BlockCheckpointing | None = None
         if config.gradient_checkpointing:
             self.checkpointing = checkpoint_blocks(parts.transformer, config.activation_gb, kept_numbers)
@@ -127,10 +129,14 @@ class FluxKontextBackbone:
         )
 
     def noise(self, size_hw: tuple[int, int], generators: Sequence[torch.Generator]) -> Tokens:
-        """(b, l, 64) float32, drawn in the pipeline's unpacked latent shape, image k from generator k alone."""
+        """(b, l, 64) float32, drawn in the pipeline's unpacked latent shape, image k from generator k alone.
+
+        A loop begins here: a step cache of the transformer forgets the last one.
+        """
         height, width = _latent_size(size_hw)
         if self.config.weights == POCKET and not all(POCKET_HOME[0] <= side <= POCKET_HOME[1] for side in size_hw):
             logger.warning("pocket is at home between %d and %d pixels, found %d x %d", *POCKET_HOME, *size_hw[::-1])
+        self._caches.begin()
         shape = (1, int(self.parts.vae.config.latent_channels), height, width)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
         values = tokens.pack(torch.cat([latents.to(self.device) for latents in drawn]))
@@ -167,7 +173,7 @@ class FluxKontextBackbone:
         """(b, l, 64) float32."""
         vae = self.parts.vae
         if role == "identity" and self.config.identity_encoding == "blocks":
-            latents = _encode_blocks(vae, images)
+            latents = tokens.encode_blocks(vae, images)
         else:
             latents = tokens.encode_mode(vae, images)
         return tokens.pack(tokens.normalise(latents.float(), vae))
@@ -200,7 +206,8 @@ class FluxKontextBackbone:
         if inputs.control is not None:
             scale = self.config.depth_control_scale
             added = residuals(self._control, target, x.ids, t.to(device), guided, inputs, scale)
-        with self._plan.step(self.transformer, (text.ids, x.ids, *(tokens.ids for tokens in conditions)), x.length):
+        names = (text.ids, x.ids, *(one.ids for one in conditions))
+        with self._plan.step(self.transformer, names, x.length), self._caches.of(text.values):
             (velocity,) = self.transformer(
                 hidden_states=sequence,
                 timestep=t.to(device),
@@ -338,16 +345,6 @@ def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
     if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
         raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
     return height // VAE_FACTOR, width // VAE_FACTOR
-
-
-def _encode_blocks(vae: Any, images: Tensor) -> Tensor:
-    """Latents of a stack of square blocks, each encoded alone."""
-    batch, channels, height, side = images.shape
-    if height % side:
-        raise ValueError(f"identity blocks must be square, found a stack of {side} x {height} pixels")
-    blocks = images.reshape(batch, channels, height // side, side, side).transpose(1, 2).flatten(0, 1)
-    latents = tokens.encode_mode(vae, blocks).unflatten(0, (batch, -1))
-    return latents.transpose(1, 2).flatten(2, 3)
 
 
 def _shift(config: Mapping[str, Any], target_length: int) -> float:

@@ -8,11 +8,14 @@ of the whole picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sigma_backbones.checkpoint_parts import CheckpointParts
+from sigma_backbones.checkpoint_source import quiet_libraries
 from sigma_backbones.flux_kontext.step_inputs import StepInputs
 from sigma_framework import WeightsError
 
@@ -28,21 +31,22 @@ def load_control(weights: str, dtype: torch.dtype) -> Any:
     """A ``FluxControlNetModel`` from a diffusers folder or a hub id, frozen.
 
     Raises:
-        WeightsError: it is not there or no such network.
+        WeightsError: it is not there, gated, not complete or no such network.
     """
     from diffusers import FluxControlNetModel
 
-    from sigma_backbones.checkpoint_source import quiet_libraries
-
-    try:
-        with quiet_libraries():
-            network = FluxControlNetModel.from_pretrained(weights, dtype=dtype)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(
-            f"backbone.depth_control: {weights} cannot be read as a FluxControlNetModel ({reason}); expected a "
-            "diffusers folder or a hub id such as Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro-2.0"
-        ) from error
+    folder = Path(weights).expanduser()
+    where = "folder" if folder.is_dir() else "hub"
+    source = str(folder) if where == "folder" else weights
+    checkpoint = CheckpointParts(weights=weights, source=source, where=where, key="backbone.depth_control")
+    with quiet_libraries():
+        found = checkpoint.config(FluxControlNetModel, None).get("_class_name")
+        if found != "FluxControlNetModel":
+            raise WeightsError(
+                f"backbone.depth_control: {weights}: found a {found}, expected a FluxControlNetModel: a diffusers "
+                "folder or a hub id such as Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro-2.0"
+            )
+        network = checkpoint.model(FluxControlNetModel, None, torch_dtype=dtype)
     return network.requires_grad_(False).eval()
 
 

@@ -10,14 +10,8 @@ from typing import Any
 import torch
 
 from sigma_backbones import POCKET, pocket_folder
-from sigma_backbones.checkpoint_source import (
-    FAULTS,
-    INDEX,
-    find_checkpoint,
-    is_reading_fault,
-    quiet_libraries,
-    reading_fault,
-)
+from sigma_backbones.checkpoint_parts import CheckpointParts
+from sigma_backbones.checkpoint_source import FAULTS, INDEX, find_checkpoint, quiet_libraries
 from sigma_backbones.flux_kontext.config import FULL_SCALE, GGUF
 from sigma_backbones.flux_kontext.original_names import are_original, to_diffusers
 from sigma_backbones.flux_kontext.quantization import check_gguf
@@ -74,16 +68,9 @@ def load_parts(
         WeightsError: not found, not complete, damaged, of another architecture, gated or offline; says what to do.
     """
     source, where, _ = _find(weights, revision)
-    options = {"revision": revision} if revision is not None and where == "hub" else {}
-    try:
-        with quiet_libraries():
-            parts = _read_parts(source, dtype, options, _single_file(transformer), quantized or {})
-    except WeightsError:
-        raise
-    except Exception as error:
-        if not is_reading_fault(error):
-            raise
-        raise reading_fault(weights, where, error) from error
+    checkpoint = CheckpointParts(weights=weights, source=source, where=where, revision=revision)
+    with quiet_libraries():
+        parts = _read_parts(checkpoint, dtype, _single_file(transformer), quantized or {})
     _check_parts(weights, parts)
     for model in parts.models():
         model.requires_grad_(False).eval()
@@ -91,25 +78,27 @@ def load_parts(
 
 
 def _read_parts(
-    source: str, dtype: torch.dtype, options: dict[str, str], single: Path | None, quantized: Mapping[str, Any]
+    checkpoint: CheckpointParts, dtype: torch.dtype, single: Path | None, quantized: Mapping[str, Any]
 ) -> FluxKontextParts:
     import diffusers.pipelines.flux.pipeline_flux_kontext  # noqa: F401  its notes on torchvision belong in here too
     from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer, T5EncoderModel
 
-    vae_config = AutoencoderKL.load_config(source, subfolder="vae", **options)
-    vae_class = AutoencoderTiny if vae_config.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
-    weights: dict[str, Any] = {"torch_dtype": dtype, **options}
+    vae_name = checkpoint.config(AutoencoderKL, "vae").get("_class_name")
+    vae_class = AutoencoderTiny if vae_name == "AutoencoderTiny" else AutoencoderKL
+    # without the second, transformers refers to a report that it prints
+    text: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}
+    image: dict[str, Any] = {"torch_dtype": dtype}
     return FluxKontextParts(
-        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(source, subfolder="scheduler", **options),
-        vae=vae_class.from_pretrained(source, subfolder="vae", **weights),
-        text_encoder=CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=dtype, **options),
-        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
-        text_encoder_2=T5EncoderModel.from_pretrained(source, subfolder="text_encoder_2", dtype=dtype, **options),
-        tokenizer_2=AutoTokenizer.from_pretrained(source, subfolder="tokenizer_2", **options),
-        transformer=FluxTransformer2DModel.from_pretrained(source, subfolder="transformer", **weights, **quantized)
+        scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
+        vae=checkpoint.model(vae_class, "vae", **image),
+        text_encoder=checkpoint.model(CLIPTextModel, "text_encoder", **text),
+        tokenizer=checkpoint.tokenizer(CLIPTokenizer, "tokenizer"),
+        text_encoder_2=checkpoint.model(T5EncoderModel, "text_encoder_2", **text),
+        tokenizer_2=checkpoint.tokenizer(AutoTokenizer, "tokenizer_2"),
+        transformer=checkpoint.model(FluxTransformer2DModel, "transformer", whole=True, **image, **quantized)
         if single is None
-        else _read_single(single, source, {**weights, **quantized}),
+        else _read_single(single, checkpoint.source, {**image, **checkpoint.hub_options, **quantized}),
     )
 
 

@@ -43,3 +43,17 @@ def encode_mode(vae: Any, images: Tensor) -> Tensor:
     """Images (b, 3, h, w) in [-1, 1] -> raw latents, never sampled: the distribution's mode, or what there is."""
     encoded = vae.encode(images)
     return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+
+
+def encode_blocks(vae: Any, images: Tensor) -> Tensor:
+    """Latents of a stack of square blocks (b, 3, n * s, s), each encoded alone.
+
+    Raises:
+        ValueError: the height is no multiple of the width.
+    """
+    batch, channels, height, side = images.shape
+    if height % side:
+        raise ValueError(f"identity blocks must be square, found a stack of {side} x {height} pixels")
+    blocks = images.reshape(batch, channels, height // side, side, side).transpose(1, 2).flatten(0, 1)
+    latents = encode_mode(vae, blocks).unflatten(0, (batch, -1))
+    return latents.transpose(1, 2).flatten(2, 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import TaylorSeerCacheConfig
 
 from sigma_backbones.flux2_klein.backbone import Flux2KleinBackbone
 from sigma_framework import WeightsError
@@ -82,3 +83,19 @@ def test_text_encoders_that_rest_come_back_for_a_prompt(
     assert torch.equal(klein.encode_prompt(["a cube"]).values, before)
     klein.encode_prompt(["a cube"])
     assert moves == ["cpu", str(klein.device)]
+
+
+@torch.no_grad()
+def test_a_step_cache_of_diffusers_is_used(klein: Flux2KleinBackbone) -> None:
+    texts = [klein.encode_prompt([prompt]) for prompt in ("a cube", "")]
+
+    def answers() -> list[torch.Tensor]:
+        """Of both texts, in two steps of a new loop."""
+        x = klein.noise((32, 48), [torch.Generator().manual_seed(0)])
+        return [klein.velocity(x, torch.tensor([t]), text, []) for t in (1.0, 0.2) for text in texts]
+
+    plain = answers()
+    klein.transformer.enable_cache(TaylorSeerCacheConfig(cache_interval=5, disable_cache_before_step=1, max_order=0))
+    for _ in range(2):
+        same = [torch.allclose(*pair, atol=1e-5) for pair in zip(answers(), plain, strict=True)]
+        assert same == [True, True, False, False], "each text's first step is its own, the second is the first again"

@@ -135,6 +135,10 @@ def test_memory_grows_with_what_is_asked_for() -> None:
     assert memory({"batch_size": 2})["activations"] == 2 * training["activations"]
     assert memory(gradient_checkpointing=True)["activations"] < training["activations"] / 5
     assert memory(dtype="float32")["weights"] == 2 * training["weights"]
+    held = training["weights"] + training["adapter_and_optimizer"]
+    assert training["peak"] == held + training["activations"]
+    small = memory({"task": "generate", "subjects": 30})
+    assert small["peak"] == small["weights"] + small["adapter_and_optimizer"] + small["vae"], "a tall identity image"
 
 
 def test_licences_are_named() -> None:

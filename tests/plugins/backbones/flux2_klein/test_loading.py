@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from sigma_backbones.flux2_klein.backbone import build
@@ -72,6 +73,21 @@ def test_a_cut_file_is_damaged(copied: Path) -> None:
     message = refusal(copied)
     assert str(copied) in message
     assert "copy or download it again" in message
+
+
+@pytest.mark.parametrize(
+    ("part", "tensor"),
+    [("transformer", "x_embedder.weight"), ("vae", "decoder.conv_in.bias"), ("text_encoder", "model.norm.weight")],
+)
+def test_weights_that_are_not_whole_are_refused(copied: Path, part: str, tensor: str) -> None:
+    file = next((copied / part).glob("*.safetensors"))
+    weights = load_file(file)
+    weights.pop(tensor)
+    save_file(weights, file, {"format": "pt"})
+    assert f"{copied}/{part} lacks 1 tensors, first {tensor}" in refusal(copied)
+    torch.save(weights, file.with_suffix(".bin"))
+    file.unlink()
+    assert f"{copied}/{part}: found {file.stem}.bin, only .safetensors is accepted" in refusal(copied)
 
 
 def test_parts_of_different_models_are_refused_together(copied: Path) -> None:
