@@ -51,7 +51,7 @@ TESTED_ELSEWHERE = {
     "siglip_t": "tests/plugins/metrics/test_field_measures.py",
     "depth_mse": "tests/plugins/metrics/test_field_measures.py",
     "clip_iqa": "tests/plugins/metrics/test_field_measures.py",
-    "musiq": "tests/plugins/metrics/test_field_measures.py",
+    "musiq": "tests/plugins/metrics/test_musiq.py",
     "any_insertion": "tests/plugins/datasources/any_insertion",
     "musar_gen": "tests/plugins/datasources/musar_gen",
     "iterative_insertion": "tests/plugins/samplers/test_baselines.py",
