@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     "colour_segmenter": "tests/plugins/annotators/test_classical.py",
     "box_fitter": "tests/plugins/annotators/test_classical.py",
     "prompt_writer": "tests/plugins/annotators/learned/test_prompt_writer.py",
+    "captioner": "tests/plugins/annotators/learned/test_captioner.py",
     "text_to_image": "tests/plugins/annotators/learned/test_pictures.py",
     "segmenter": "tests/plugins/annotators/learned/test_segmenter.py",
     "depth": "tests/plugins/annotators/learned/test_depth.py",
