@@ -237,7 +237,10 @@ def test_the_truth_is_perfect_and_shuffled_truth_is_not(tmp_path: Path) -> None:
         assert run_evaluation(work, tmp_path / name, Silent())["dino_i[toy]"] == 1.0
         assert not painter.batches
         rows[name] = [result.controls.identity for result in metric.shown]
-    assert any(not np.array_equal(a, b) for a, b in zip(rows["truth"], rows["shuffled"], strict=True))
+    for own, given in zip(rows["truth"], rows["shuffled"], strict=True):
+        blocks = zip(np.split(own, len(own) // 32), np.split(given, len(own) // 32), strict=True)
+        kept = [np.array_equal(first, second) for first, second in blocks]
+        assert kept == [len(kept) == 1] * len(kept)  # nothing of several is right by luck
 
 
 @pytest.fixture

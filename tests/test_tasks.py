@@ -48,7 +48,7 @@ def test_the_truth_has_the_best_row_and_shuffled_identities_the_worst(tmp_path: 
         assert f"**ground truth{', identities shuffled' if more else ''}**" in (folder / "results.md").read_text()
     assert found["truth"]["routing_accuracy"] >= 11 / 12
     assert found["truth"]["psnr"] == math.inf
-    assert found["shuffled"]["routing_accuracy"] <= 6 / 12  # chance is 1 / 4
+    assert found["shuffled"]["routing_accuracy"] <= 1 / 12  # no identity is right by luck
     assert found["truth"]["identity_similarity"] > found["shuffled"]["identity_similarity"] + 0.3
 
 

@@ -56,7 +56,7 @@ class Making:
     batch_size: int = 1
     """Scenes made at once, as far as they have one size and number of subjects."""
     shuffle_identities: bool = False
-    """Identity images go to a scene's subjects in a random order."""
+    """Identity images go to subjects in a random order; with ``target`` none of several stays in its place."""
     prompt: PromptKind = "background"
     """What the prompt tells."""
     whole_depth: bool = False
@@ -176,10 +176,21 @@ def _task(work: Making, group: SceneGroup, index: int, number: int) -> _Task:
 
     given = measured = scene(range(count))
     if work.shuffle_identities:
-        mixed = scene([int(k) for k in np.random.default_rng((work.seed, number, 1)).permutation(count)])
+        rng = np.random.default_rng((work.seed, number, 1))
+        # Chance is what a model told at random gives; the worst row has nothing right by luck.
+        order = [int(k) for k in rng.permutation(count)] if work.made_by == "model" else _wrong_order(count, rng)
+        mixed = scene(order)
         # A model is told the wrong identities and measured by the right ones; the truth stays as it is.
         given, measured = (mixed, measured) if work.made_by == "model" else (given, mixed)
     return _Task(group=group.name, number=number, example=example, given=given, measured=measured)
+
+
+def _wrong_order(count: int, rng: np.random.Generator) -> list[int]:
+    """A random order that leaves nothing in its place, where there are two or more: a cycle through all."""
+    cycle = rng.permutation(count)
+    order = np.empty(count, int)
+    order[cycle] = np.roll(cycle, 1)
+    return [int(k) for k in order]
 
 
 def _whole_depth(group: SceneGroup, index: int) -> FloatMap:

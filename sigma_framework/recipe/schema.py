@@ -113,7 +113,8 @@ class EvaluateBlock:
     also: Mapping[str, Count] = field(default_factory=dict)
     """Further blocks under ``datasources`` and how many of their scenes; their numbers are told beside the first's."""
     shuffle_identities: bool = False
-    """Give a scene's identities to its subjects in random order, measure by the true one: must give chance."""
+    """Give a scene's identities to its subjects in random order, measure by the true one: must give chance. With
+    ``made_by: target`` none of several stays in its place."""
     batch_size: Count = 4
     """Images made at once."""
     prompt: Literal["background", "full"] = "background"

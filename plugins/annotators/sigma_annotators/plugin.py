@@ -13,6 +13,7 @@ from sigma_annotators.classical.config import (
 )
 from sigma_annotators.config import DistinctPromptsConfig, ReferenceCutoutsConfig, SubjectFilterConfig
 from sigma_annotators.learned.config import (
+    CaptionerConfig,
     DepthConfig,
     PromptWriterConfig,
     ReposerConfig,
@@ -96,6 +97,14 @@ def sigma_register_annotators() -> Iterable[AnnotatorSpec]:
         factory="sigma_annotators.learned.prompt_writer:PromptWriter",
         summary="prompts and captions by a language model, here or behind an OpenAI-compatible server",
         writes=frozenset({"captions", "prompt_full", "prompt_background"}),
+    )
+    yield AnnotatorSpec(
+        name="captioner",
+        config=CaptionerConfig,
+        factory="sigma_annotators.learned.captioner:Captioner",
+        summary="prompts of pictures by a model that sees, behind an OpenAI-compatible server (section A.10)",
+        reads=frozenset({"target", "captions"}),
+        writes=frozenset({"prompt_full", "prompt_background"}),
     )
     yield AnnotatorSpec(
         name="text_to_image",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ class ReferenceCutouts:
                 f"reference_cutouts.segmenter: found {config.segmenter}, expected one of: {', '.join(_segmenters())}"
             )
         try:
-            self._options = spec.config(**config.segmenter_options)
+            self._options = _configured(spec.config(), config.segmenter_options)
         except (TypeError, ValueError) as error:
             raise DataError(f"reference_cutouts.segmenter_options: {error}") from error
         self._spec = spec
@@ -62,6 +63,16 @@ class ReferenceCutouts:
     @cached_property
     def _segmenter(self) -> Any:
         return self._spec.load_factory()(self._options)
+
+
+def _configured(defaults: Any, options: Mapping[str, Any]) -> Any:
+    """The record with some options changed; a map changes options of a record inside it (``finder``)."""
+    inner = {
+        name: _configured(getattr(defaults, name), value)
+        for name, value in options.items()
+        if isinstance(value, Mapping) and is_dataclass(getattr(defaults, name, None))
+    }
+    return replace(defaults, **{**options, **inner})
 
 
 def _segmenters() -> dict[str, AnnotatorSpec]:

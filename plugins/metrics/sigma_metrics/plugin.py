@@ -146,7 +146,7 @@ def _of_the_field() -> Iterable[MetricSpec]:
     yield MetricSpec(
         name="musiq",
         config=MusiqConfig,
-        factory="sigma_metrics.field.quality:Musiq",
-        summary="MUSIQ by pyiqa (non-commercial, not installed unless asked for)",
+        factory="sigma_metrics.field.musiq:Musiq",
+        summary="image quality by MUSIQ (Ke et al. 2021), from its authors' checkpoint",
         extra="iqa-noncommercial",
     )

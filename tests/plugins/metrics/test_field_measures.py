@@ -29,7 +29,8 @@ from sigma_metrics.field.config import (
 )
 from sigma_metrics.field.depth import DepthMse
 from sigma_metrics.field.identity import DinoI, SiglipI
-from sigma_metrics.field.quality import ClipIqa, Musiq
+from sigma_metrics.field.musiq import Musiq
+from sigma_metrics.field.quality import ClipIqa
 from sigma_metrics.field.text import SiglipT
 from sigma_metrics.plugin import sigma_register_metrics
 
@@ -232,7 +233,7 @@ def test_depth_mse_compares_what_is_estimated_with_what_was_asked(folders: dict[
     options = {"weights": str(folders["tiny-depth"])}
     metric = DepthMse(DepthMseConfig(**options))
     assert value_of(metric, result) == pytest.approx(wanted, rel=1e-3)
-    assert list(metric.compute()) == ["depth_mse[depth_anything_v2_small]"]
+    assert list(metric.compute()) == ["depth_mse[depth_anything_v2_small, tiny-depth]"]  # not the named one's weights
     inverse = DepthMse(DepthMseConfig(estimator="mine", gives="metric", **options))
     assert value_of(inverse, result) != pytest.approx(wanted, rel=0.05)
     assert math.isnan(value_of(DepthMse(DepthMseConfig(**options)), result_of(2, control="box2d")))
@@ -296,9 +297,12 @@ def test_folders_that_are_no_model_are_refused(folders: dict[str, Path], tmp_pat
         DepthMseConfig(estimator="moge")
 
 
-def test_without_pyiqa_musiq_tells_of_its_licence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyiqa_its_measures_tell_of_its_licence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    for make in (lambda: Musiq(MusiqConfig()), lambda: ClipIqa(ClipIqaConfig(implementation="pyiqa"))):
+    for make in (
+        lambda: Musiq(MusiqConfig(implementation="pyiqa")),
+        lambda: ClipIqa(ClipIqaConfig(implementation="pyiqa")),
+    ):
         with pytest.raises(PluginError) as caught:
             make()
         assert "Noncommercial" in str(caught.value)
@@ -316,9 +320,9 @@ def test_pyiqa_is_given_the_whole_image_in_0_to_1(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(sys.modules, "pyiqa", types.SimpleNamespace(create_metric=create_metric))
     wanted = float((PICTURE.transpose(2, 0, 1)[None] / 255 * weights.numpy()).sum())
-    metric = Musiq(MusiqConfig(variant="spaq", weights="mine.pth", device="cpu"))
+    metric = Musiq(MusiqConfig(implementation="pyiqa", variant="spaq", weights="mine.pth", device="cpu"))
     assert value_of(metric, result_of(1)) == pytest.approx(wanted, rel=1e-4)
-    assert list(metric.compute()) == ["musiq[spaq]"]
+    assert list(metric.compute()) == ["musiq[pyiqa, spaq]"]
     assert asked[0][0] == "musiq-spaq"
     assert asked[0][1]["pretrained_model_path"] == "mine.pth"
     official = ClipIqa(ClipIqaConfig(implementation="pyiqa", device="cpu"))

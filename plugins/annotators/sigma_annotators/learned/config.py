@@ -49,6 +49,38 @@ DEPTH_WEIGHTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionerConfig:
+    """``annotators.<name>: {type: captioner, ...}``."""
+
+    server: str
+    """Address of an OpenAI-compatible server whose model reads pictures, e.g. ``http://localhost:8000/v1``."""
+    weights: str = "Qwen/Qwen2.5-VL-7B-Instruct"
+    """The model's name there (section A.10: Qwen2.5-VL)."""
+    key_variable: str | None = None
+    """Environment variable that holds the server's key; the key itself never stands in a recipe."""
+    timeout: float = 120.0
+    """Seconds to wait for one answer."""
+    attempts: int = 3
+    """How often a prompt is asked for before the record is rejected."""
+    longest: int = 60
+    """Most words of a prompt."""
+    temperature: float = 0.2
+    """Of sampling; asked again, a model without any would say the same."""
+    top_p: float = 0.9
+    """Of sampling."""
+    max_tokens: int = 256
+    """Longest answer."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.longest < 3 or self.max_tokens < 16 or self.timeout <= 0:
+            raise ValueError("attempts >= 1, longest >= 3, max_tokens >= 16 and timeout > 0 are expected")
+        if not (0 <= self.temperature <= 2 and 0 < self.top_p <= 1):
+            raise ValueError("0 <= temperature <= 2 and 0 < top_p <= 1 are expected")
+        if not self.server.startswith(("http://", "https://")):
+            raise ValueError(f"server: found {self.server}, expected an address that starts with http:// or https://")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptWriterConfig:
     """``annotators.<name>: {type: prompt_writer, ...}``."""
 

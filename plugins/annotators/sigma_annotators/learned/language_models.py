@@ -14,7 +14,8 @@ from sigma_annotators.learned.config import PromptWriterConfig
 from sigma_annotators.learned.weights import place_of, read_weights, told_name
 from sigma_framework import RunError
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+"""``role`` and ``content``: a text, or for models that read pictures a list of parts."""
 _TRIES = 4
 """Of one request to a server that is busy."""
 _BUSY = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -22,6 +23,45 @@ _FIRST_WAIT = 0.5
 """Seconds before a busy server is asked again; doubled every time."""
 _MOST_BYTES = 4 * 2**20
 """Of a server's answer."""
+
+
+class ServerOptions(Protocol):
+    """What a server is asked with."""
+
+    @property
+    def server(self) -> str | None:
+        """Address."""
+        ...
+
+    @property
+    def weights(self) -> str:
+        """The model's name there."""
+        ...
+
+    @property
+    def key_variable(self) -> str | None:
+        """Environment variable that holds the key."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for one answer."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """Of sampling."""
+        ...
+
+    @property
+    def top_p(self) -> float:
+        """Of sampling."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest answer."""
+        ...
 
 
 class LanguageModel(Protocol):
@@ -91,9 +131,10 @@ class LocalModel:
 class ServerModel:
     """``POST {server}/chat/completions``, as OpenAI's API, vLLM, llama.cpp, Ollama and others speak it."""
 
-    def __init__(self, config: PromptWriterConfig) -> None:
+    def __init__(self, config: ServerOptions, stage: str = "prompt_writer") -> None:
         self.config = config
         self.name = f"{config.weights} (server)"
+        self._stage = stage
 
     def answer(self, messages: Sequence[Message], seed: int) -> str:
         """A busy server is asked again a few times.
@@ -113,7 +154,7 @@ class ServerModel:
         try:
             text = json.loads(self._post(json.dumps(body).encode()))["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise RunError(f"prompt_writer: server: {config.server} gave no chat completion") from error
+            raise RunError(f"{self._stage}: server: {config.server} gave no chat completion") from error
         return "" if text is None else str(text)
 
     def _post(self, body: bytes) -> bytes:
@@ -129,18 +170,18 @@ class ServerModel:
             except urllib.error.HTTPError as error:
                 reason = f"answered {error.code} {error.reason}"
                 if error.code not in _BUSY:
-                    raise RunError(f"prompt_writer: server: {server} {reason}") from error
+                    raise RunError(f"{self._stage}: server: {server} {reason}") from error
             except OSError as error:  # URLError and timeouts are kinds of it
                 reason = f"cannot be reached ({getattr(error, 'reason', error)})"
             if attempt < _TRIES:
                 time.sleep(wait)
                 wait *= 2
-        raise RunError(f"prompt_writer: server: {server} {reason}, {_TRIES} times; start it, then run again to go on")
+        raise RunError(f"{self._stage}: server: {server} {reason}, {_TRIES} times; start it, then run again to go on")
 
     def _key(self) -> dict[str, str]:
         name = self.config.key_variable
         if name is None:
             return {}
         if not os.environ.get(name):
-            raise RunError(f"prompt_writer: key_variable: {name} is not set in the environment")
+            raise RunError(f"{self._stage}: key_variable: {name} is not set in the environment")
         return {"Authorization": f"Bearer {os.environ[name]}"}

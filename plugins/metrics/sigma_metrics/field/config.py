@@ -114,9 +114,11 @@ class ClipIqaConfig:
 class MusiqConfig:
     """Options of ``musiq``."""
 
+    implementation: Literal["checkpoint", "pyiqa"] = "checkpoint"
+    """The authors' checkpoint by code of ours; or pyiqa's port (non-commercial, bring your own)."""
     variant: MusiqVariant = "koniq"
     """Data set that the model learned from; KonIQ-10k (0 to 100) is what papers report."""
     weights: str | None = None
-    """Checkpoint file; null lets pyiqa fetch its own."""
+    """Checkpoint file (``./`` in front makes it relative to the recipe); null fetches the authors', or pyiqa's own."""
     device: Device = "auto"
     """Where the model runs."""

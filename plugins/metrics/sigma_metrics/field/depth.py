@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class DepthMse:
         self._gives = config.gives or gives
         weights = config.weights or known
         assert weights is not None  # the options make sure of it
+        # Other weights under a known estimator's name are another estimator: they must not share its column.
+        other = "" if known is None or Path(weights).name == known.rpartition("/")[2] else Path(weights).name
+        self._name = f"depth_mse[{', '.join(part for part in (config.estimator, other) if part)}]"
         self._place = find_model("depth_mse", weights, config.revision, config.device)
         self._values: list[float] = []
 
@@ -53,7 +57,7 @@ class DepthMse:
 
     def compute(self) -> Mapping[str, Sequence[float]]:
         """Squared levels of 255, lower is better; the estimator is part of the name."""
-        return {f"depth_mse[{self._config.estimator}]": tuple(self._values)}
+        return {self._name: tuple(self._values)}
 
     def facts(self) -> Mapping[str, Any]:
         """What the number was made with."""

@@ -1,4 +1,4 @@
-"""How good an image looks, without a reference: CLIP-IQA and MUSIQ."""
+"""How good an image looks, without a reference: CLIP-IQA; and what is asked of pyiqa."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from sigma_framework import PluginError, Result, Scene
-from sigma_metrics.field.config import ClipIqaConfig, MusiqConfig
+from sigma_metrics.field.config import ClipIqaConfig
 from sigma_metrics.field.identity import image_features
 from sigma_metrics.field.pretrained import Pretrained, find_model, load_model, load_tokenizer, pooled, variant_name
 
 EXTRA = "iqa-noncommercial"
 """The extra that brings pyiqa; nothing else asks for it."""
-_MODELS = {"koniq": "musiq", "spaq": "musiq-spaq", "paq2piq": "musiq-paq2piq", "ava": "musiq-ava"}
 
 
 class ClipIqa:
@@ -33,7 +32,7 @@ class ClipIqa:
         self._values: list[float] = []
         if config.implementation == "pyiqa":
             self._name = "clip_iqa"
-            _import_pyiqa("clip_iqa")
+            import_pyiqa("clip_iqa")
             return
         self._place = find_model("clip_iqa", config.weights, config.revision, config.device)
         other = "" if config.prompts == ClipIqaConfig.prompts else "other prompts"
@@ -60,30 +59,8 @@ class ClipIqa:
     def facts(self) -> Mapping[str, Any]:
         """What the number was made with."""
         if self._config.implementation == "pyiqa":
-            return _pyiqa_facts("clipiqa")
+            return pyiqa_facts("clipiqa")
         return {**load_model(self._place).facts, "prompts": list(self._config.prompts)}
-
-
-class Musiq:
-    """MUSIQ (Ke et al. 2021) by pyiqa, at the image's own size."""
-
-    def __init__(self, config: MusiqConfig) -> None:
-        self._config = config
-        self._values: list[float] = []
-        _import_pyiqa("musiq")
-
-    def update(self, result: Result, scene: Scene, target: np.ndarray | None) -> None:
-        """One value per image."""
-        model = _MODELS[self._config.variant]
-        self._values += pyiqa_scores(model, self._config.weights, self._config.device, result)
-
-    def compute(self) -> Mapping[str, Sequence[float]]:
-        """Higher is better; ``koniq`` and ``spaq`` 0 to 100, ``ava`` 1 to 10."""
-        return {"musiq" if self._config.variant == "koniq" else f"musiq[{self._config.variant}]": tuple(self._values)}
-
-    def facts(self) -> Mapping[str, Any]:
-        """What the number was made with."""
-        return _pyiqa_facts(_MODELS[self._config.variant])
 
 
 @torch.no_grad()
@@ -107,22 +84,28 @@ def pyiqa_scores(model: str, weights: str | None, device: str, result: Result) -
 @functools.lru_cache(maxsize=4)
 def _create(model: str, weights: str | None, device: str) -> Any:
     options = {} if weights is None else {"pretrained_model_path": weights}
-    return _import_pyiqa(model).create_metric(model, device=torch.device(device), as_loss=False, **options)
+    return import_pyiqa(model).create_metric(model, device=torch.device(device), as_loss=False, **options)
 
 
-def _pyiqa_facts(model: str) -> Mapping[str, Any]:
+def pyiqa_facts(model: str) -> Mapping[str, Any]:
+    """What a number of pyiqa was made with."""
     import importlib.metadata
 
     return {"model": model, "preprocessing": f"pyiqa {importlib.metadata.version('pyiqa')}, Pillow {PIL.__version__}"}
 
 
-def _import_pyiqa(metric: str) -> Any:
+def import_pyiqa(metric: str) -> Any:
+    """The package.
+
+    Raises:
+        PluginError: it is not installed.
+    """
     try:
         import pyiqa
     except ImportError as error:
         raise PluginError(
             f"{metric}: pyiqa is not installed ({error}). Its licence (PolyForm Noncommercial) allows no commercial "
             f"use, so nothing here depends on it; if that suits you: pip install 'sigma-framework[{EXTRA}]'. "
-            "Otherwise leave the measure out (metrics.<name>=null); clip_iqa works without it"
+            "Otherwise leave out implementation, without which clip_iqa and musiq need no pyiqa"
         ) from error
     return pyiqa
