@@ -81,7 +81,8 @@ class CheckpointParts:
         """
         self._refuse_pickles(part)
         model, found = self.load(kind, part, use_safetensors=True, output_loading_info=True, **options)
-        faults = _faults(found, whole=whole)
+        quantized = getattr(model, "hf_quantizer", None) is not None  # its scales are further tensors in the file
+        faults = _faults(found, whole=whole and not quantized)
         if faults:
             raise WeightsError(
                 f"{self.key}: {self._name(part)} {'; it '.join(faults)}; its config.json and its weights belong to "
