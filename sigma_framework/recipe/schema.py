@@ -113,8 +113,7 @@ class EvaluateBlock:
     also: Mapping[str, Count] = field(default_factory=dict)
     """Further blocks under ``datasources`` and how many of their scenes; their numbers are told beside the first's."""
     shuffle_identities: bool = False
-    """Give a scene's identities to its subjects in random order, measure by the true one: must give chance. With
-    ``made_by: target`` none of several stays in its place."""
+    """Identities in random order, measured by the true one: gives chance; with ``made_by: target`` none stays."""
     batch_size: Count = 4
     """Images made at once."""
     prompt: Literal["background", "full"] = "background"
