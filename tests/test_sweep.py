@@ -171,6 +171,27 @@ def test_variants_of_an_ablation_differ_in_what_it_is_about_alone(name: str) -> 
     assert len(steps) <= 1
 
 
+def test_paths_of_a_variant_are_relative_to_who_wrote_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's to the file, so that `make run` finds what it trained; the command line's to the current folder."""
+    root = Path(__file__).parents[1]
+    path = Framework.load(root / "recipes" / "compare.yaml").variant("own").recipe.adapters["main"].path
+    assert Path(path).resolve() == root / "runs" / "curriculum" / "adapter"
+    monkeypatch.chdir(tmp_path)
+    framework = Framework.load(
+        root / "recipes" / "compare.yaml", ["sweep.variants.own={adapters.main.path: mine/adapter}"]
+    )
+    assert Path(framework.variant("own").recipe.adapters["main"].path) == tmp_path / "mine" / "adapter"
+
+
+def test_a_sweep_with_paths_is_recorded(tmp_path: Path) -> None:
+    """The keys of a variant hold dots."""
+    recipe = Framework.load(Path(__file__).parents[1] / "recipes" / "compare.yaml").recipe
+    variant = recipe.plain(tmp_path)["sweep"]["variants"]["own"]
+    assert (tmp_path / variant["adapters.main.path"]).resolve() == recipe.files[
+        "sweep.variants.own.adapters.main.path"
+    ].resolve()
+
+
 def test_budget_multiplies_every_stage() -> None:
     plain, wide = (load_recipe("ablations/curriculum", [f"sweep.budget={factor}"]) for factor in (1, 4))
     for variant in ("all_at_once", "three_stages"):

@@ -13,7 +13,7 @@ from sigma_framework.errors import Problem, RecipeError
 from sigma_framework.recipe.locate import locate
 from sigma_framework.recipe.merge import merge
 from sigma_framework.recipe.origins import DEFAULT, OVERRIDE, KeyPath, Origin, Tree, leaves, planted
-from sigma_framework.recipe.overrides import Override, apply_overrides, parse_overrides, variant_overrides
+from sigma_framework.recipe.overrides import apply_overrides, parse_overrides, variant_overrides
 from sigma_framework.recipe.reading import check_plain, read_file
 from sigma_framework.recipe.references import Resolved, resolve
 
@@ -94,11 +94,20 @@ def load_variant(loaded: LoadedRecipe, name: str, also: Mapping[str, Any] | None
     if name not in variants:
         raise RecipeError(loaded.label, [Problem(f"sweep.variants.{name}", "no such variant")])
     problems: list[Problem] = []
-    origin = Origin(kind="file", file=loaded.path) if loaded.path else Origin(kind="mapping")
-    overrides: list[Override] = variant_overrides(_mapping(variants[name]))
-    tree = apply_overrides(loaded.tree, overrides, origin, problems)
+    tree = loaded.tree
+    for origin, keys in _by_origin(loaded, name, _mapping(variants[name])):
+        tree = apply_overrides(tree, variant_overrides(keys), origin, problems)
     tree = apply_overrides(tree, variant_overrides(also or {}), OVERRIDE, problems)
     return _finish(tree, f"{loaded.name}-{name}", loaded.path, loaded.allow_env, problems)
+
+
+def _by_origin(loaded: LoadedRecipe, name: str, variant: Mapping[str, Any]) -> list[tuple[Origin, dict[str, Any]]]:
+    """A variant's keys by where they were written: paths on the command line are relative to the current folder."""
+    found: dict[Origin, dict[str, Any]] = {}
+    for key, value in variant.items():
+        written = loaded.origin(("sweep", "variants", name, key))
+        found.setdefault(Origin(kind=written.kind, file=written.file), {})[key] = value
+    return list(found.items())
 
 
 def _finish(

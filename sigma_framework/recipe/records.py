@@ -220,11 +220,18 @@ def _relative(file: Path, folder: Path) -> str:
 
 def _replace_path(plain: Any, keys: list[str], path: str) -> None:
     """Puts a path at a key path, unless its text comes from the environment."""
-    for key in keys[:-1]:
-        plain = plain[int(key)] if isinstance(plain, list) else plain[key]
-    last: Any = int(keys[-1]) if isinstance(plain, list) else keys[-1]
-    if "${env:" not in str(plain[last]):
-        plain[last] = path
+    key: Any
+    while True:
+        if isinstance(plain, list):
+            key, keys = int(keys[0]), keys[1:]
+        else:  # the keys of a sweep's variant hold dots themselves
+            length = next(n for n in range(len(keys), 0, -1) if ".".join(keys[:n]) in plain)
+            key, keys = ".".join(keys[:length]), keys[length:]
+        if not keys:
+            break
+        plain = plain[key]
+    if "${env:" not in str(plain[key]):
+        plain[key] = path
 
 
 def _without_places(value: Any) -> Any:
