@@ -8,6 +8,7 @@ import pytest
 
 from sigma_framework import Framework
 from sigma_framework.errors import RecipeError
+from sigma_framework.tasks import _learning_curves
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -25,6 +26,14 @@ def test_an_adapter_gets_the_validation_loss_that_its_training_told(tmp_path: Pa
     assert float(row["validation_loss_s1"]) != pytest.approx(told["validation_loss_s3"], rel=1e-3)
     assert "routing_accuracy" in row
     assert any(line.startswith("own: validation loss of its training, s1: step 0 ") for line in lines)
+
+
+def test_the_shipped_adapter_tells_how_it_learned() -> None:
+    """It is named, not a folder; `make run` prints its curve beside the new one's."""
+    lines = _learning_curves("shipped", Framework.load(RECIPES / "compare.yaml").variant("shipped"))
+    assert [line.split(": step")[0] for line in lines] == [
+        f"shipped: validation loss of its training, s{k}" for k in (1, 2, 3)
+    ]
 
 
 def test_it_needs_one_adapter_and_the_stages_it_was_trained_in() -> None:

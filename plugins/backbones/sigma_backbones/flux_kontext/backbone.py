@@ -300,6 +300,10 @@ class FluxKontextBackbone:
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
         return self.adapters.write(Path(folder), name, metadata, dtype)
 
+    def adapter_folder(self, name: str) -> Path | None:
+        """The shipped one's for ``pocket``."""
+        return adapter_place(Path(name)) if name == POCKET else None
+
     def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str]:
         """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up.
 
