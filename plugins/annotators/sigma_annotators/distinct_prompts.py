@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sigma_annotators.config import DistinctPromptsConfig
-from sigma_annotators.learned.answers import plain
+from sigma_annotators.learned.answers import gist
 from sigma_annotators.records import require
 
 
@@ -30,17 +30,13 @@ class DistinctPrompts:
             DataError: the record lacks one of the texts.
         """
         require(record, 0, "distinct_prompts", self.config.compare)
-        return " | ".join(_said(record[key]) for key in self.config.compare)
+        return gist(*(record[key] for key in self.config.compare))
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Draws nothing from ``rng``."""
         seen: set[str] = set()
         for record in records:
-            gist = self.gist(record)
-            if gist not in seen:
-                seen.add(gist)
+            said = self.gist(record)
+            if said not in seen:
+                seen.add(said)
                 yield record
-
-
-def _said(value: Any) -> str:
-    return plain(value) if isinstance(value, str) else " + ".join(sorted(plain(text) for text in value))

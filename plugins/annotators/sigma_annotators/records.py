@@ -1,8 +1,8 @@
-"""What annotators do with records: say what is missing, keep some of the subjects, name boxes."""
+"""What annotators do with records: say what is missing, drop some or some of the subjects, name boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,11 @@ def require(record: Mapping[str, Any], number: int, annotator: str, keys: Sequen
     if missing := [key for key in keys if key not in record]:
         name = record.get("key", f"record {number}")
         raise DataError(f"{name}: {annotator} needs {', '.join(missing)}; put a stage that makes them before it")
+
+
+def kept(made: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """``annotate`` of an annotator that also has ``annotate_or_reject``: what that makes, without what it drops."""
+    return (record for record in made if "rejected" not in record)
 
 
 def is_told(record: Mapping[str, Any], annotator: str) -> bool:

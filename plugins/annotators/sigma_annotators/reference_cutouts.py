@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sigma_annotators.config import ReferenceCutoutsConfig
-from sigma_annotators.records import require
+from sigma_annotators.records import kept, require
 from sigma_framework import AnnotatorSpec, DataError, square_on_white
 
 
@@ -32,7 +32,7 @@ class ReferenceCutouts:
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Records whose subject is not found in the reference are dropped; draws nothing from ``rng`` itself."""
-        return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
+        return kept(self.annotate_or_reject(records, rng))
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigma_annotators.config import SubjectFilterConfig
-from sigma_annotators.records import thinned
+from sigma_annotators.records import kept, thinned
 from sigma_framework import DataError
 
 SUBJECT_KEYS = ("masks", "boxes_xyxy", "captions")
@@ -34,9 +34,8 @@ class SubjectFilter:
         Raises:
             DataError: a record lacks a key, or its arrays do not fit together.
         """
-        for record in self.annotate_or_reject(records, rng):
-            if "rejected" not in record:
-                yield {key: value for key, value in record.items() if key != "counts"}
+        for record in kept(self.annotate_or_reject(records, rng)):
+            yield {key: value for key, value in record.items() if key != "counts"}
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator

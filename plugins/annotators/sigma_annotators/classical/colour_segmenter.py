@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from sigma_annotators.classical.colour import NAMED, NEUTRAL, SHADES, clusters, colour_word, lab, nearest, shaded
 from sigma_annotators.classical.config import ColourSegmenterConfig
-from sigma_annotators.records import box_of, require, thinned
+from sigma_annotators.records import box_of, kept, require, thinned
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -47,7 +47,7 @@ class ColourSegmenter:
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Records without any subject found are dropped; draws nothing from ``rng``."""
-        return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
+        return kept(self.annotate_or_reject(records, rng))
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator

@@ -101,8 +101,18 @@ def plain(text: str) -> str:
     return _ARTICLE.sub("", " ".join(text.lower().split()))
 
 
+def gist(*parts: str | Iterable[str]) -> str:
+    """What texts, or lists of texts in any order, say: two scenes with the same gist are one."""
+    return " | ".join(plain(one) if isinstance(one, str) else " + ".join(sorted(map(plain, one))) for one in parts)
+
+
+def without_reasoning(text: str) -> str:
+    """What a model answers after it has thought aloud."""
+    return re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.DOTALL)
+
+
 def _parsed(text: str) -> dict[str, Any]:
-    text = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.DOTALL)
+    text = without_reasoning(text)
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         raise UnusableAnswer(["there is no JSON object in the answer"])

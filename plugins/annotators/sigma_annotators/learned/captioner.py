@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sigma_annotators.learned.answers import plain
+from sigma_annotators.learned.answers import plain, without_reasoning
 from sigma_annotators.learned.config import CaptionerConfig
 from sigma_annotators.learned.language_models import ServerModel
 from sigma_annotators.learned.weights import with_models
-from sigma_annotators.records import require
+from sigma_annotators.records import kept, require
 
 _FULL = (
     "Describe this photograph in one sentence for a text-to-image model: the place, the light, and these subjects: "
@@ -43,7 +43,7 @@ class Captioner:
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Records without a usable answer are dropped."""
-        return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
+        return kept(self.annotate_or_reject(records, rng))
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator
@@ -96,8 +96,7 @@ class Captioner:
 
 def _cleaned(text: str) -> str:
     """Without reasoning, quotation marks around it and line breaks."""
-    text = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.DOTALL)
-    return " ".join(text.split()).strip("\"'\u201c\u201d ")
+    return " ".join(without_reasoning(text).split()).strip("\"'\u201c\u201d ")
 
 
 def _sent(picture: NDArray[np.uint8]) -> str:

@@ -11,14 +11,14 @@ from sigma_annotators.learned.answers import (
     INSTRUCTIONS,
     Answer,
     UnusableAnswer,
-    plain,
+    gist,
     read_answer,
     request_of,
 )
 from sigma_annotators.learned.config import PromptWriterConfig
 from sigma_annotators.learned.language_models import LanguageModel, LocalModel, ServerModel
 from sigma_annotators.learned.weights import with_models
-from sigma_annotators.records import is_told
+from sigma_annotators.records import is_told, kept
 
 _TOLD = "That answer cannot be used: {reasons}. Answer again with one JSON object and nothing else."
 
@@ -39,7 +39,7 @@ class PromptWriter:
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Records without a usable answer are dropped; those that have captions and prompts keep them."""
-        return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
+        return kept(self.annotate_or_reject(records, rng))
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator
@@ -62,7 +62,7 @@ class PromptWriter:
             if answer is None:
                 yield {"key": record.get("key", ""), "rejected": reason, "counts": counts}
                 continue
-            said.add(_gist(answer))
+            said.add(gist(answer.background, answer.captions))
             made = {
                 "captions": list(answer.captions),
                 "prompt_full": answer.full,
@@ -79,7 +79,7 @@ class PromptWriter:
             text = self._model.answer(messages, seed)
             try:
                 answer = read_answer(text, self.config.min_subjects, self.config.max_subjects)
-                if _gist(answer) in said:
+                if gist(answer.background, answer.captions) in said:
                     reason = "said before"
                     raise UnusableAnswer(["another record of this data set says the same; describe another scene"])
                 return answer, attempt, ""
@@ -88,8 +88,3 @@ class PromptWriter:
                 told = _TOLD.format(reasons="; ".join(error.reasons[:5]))
                 messages = [*opening, {"role": "assistant", "content": text}, {"role": "user", "content": told}]
         return None, len(seeds), reason
-
-
-def _gist(answer: Answer) -> str:
-    """Two answers with the same one are one scene."""
-    return " | ".join([plain(answer.background), *sorted(map(plain, answer.captions))])

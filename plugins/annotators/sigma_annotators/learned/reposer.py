@@ -13,7 +13,7 @@ from sigma_annotators.learned.config import ReposerConfig
 from sigma_annotators.learned.finder import SubjectFinder
 from sigma_annotators.learned.pipelines import ImagePipeline
 from sigma_annotators.learned.weights import told_name, with_models
-from sigma_annotators.records import require, thinned
+from sigma_annotators.records import kept, require, thinned
 from sigma_framework import square_on_white
 
 Rgb = NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Reposer:
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Records without any subject left are dropped."""
-        return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
+        return kept(self.annotate_or_reject(records, rng))
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator

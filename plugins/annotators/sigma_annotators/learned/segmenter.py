@@ -10,7 +10,7 @@ import numpy as np
 from sigma_annotators.learned.config import SegmenterConfig
 from sigma_annotators.learned.finder import SubjectFinder
 from sigma_annotators.learned.weights import with_models
-from sigma_annotators.records import box_of, require, thinned
+from sigma_annotators.records import box_of, kept, require, thinned
 
 
 class Segmenter:
@@ -25,7 +25,7 @@ class Segmenter:
 
     def annotate(self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Iterator[Mapping[str, Any]]:
         """Records without any subject found are dropped; draws nothing from ``rng``."""
-        return (record for record in self.annotate_or_reject(records, rng) if "rejected" not in record)
+        return kept(self.annotate_or_reject(records, rng))
 
     def annotate_or_reject(
         self, records: Sequence[Mapping[str, Any]], rng: np.random.Generator
