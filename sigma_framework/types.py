@@ -311,13 +311,13 @@ class Result:
 
     images: tuple[Image.Image, ...]
     """The images, one per seed."""
-    controls: ControlImages
+    controls: ControlImages = field(repr=False)
     """The condition images that made them."""
     scene: Scene
     """The scene as it was used."""
     seeds: tuple[int, ...]
     """``seeds[k]`` made ``images[k]``."""
-    region: FloatMap | None = None
+    region: FloatMap | None = field(default=None, repr=False)
     """Insertion: (H, W) in 0..1, where the photograph may have changed; where it is 0 its pixels are kept."""
     warnings: tuple[str, ...] = ()
     """What may disappoint, e.g. a subject hidden in both routing channels."""
