@@ -31,6 +31,7 @@ MAX_NAME = 100
 PICTURE_KEYS = ("background", "structure")
 
 _CAMERA_KEYS = ("fov_y", "fx", "fy", "cx", "cy")
+_SUBJECT = re.compile(r"subjects\[(\d+)\]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -80,7 +81,7 @@ class Draft:
     def raise_problems(self) -> None:
         """Raises ``SceneError`` when there are problems."""
         if self.problems:
-            raise SceneError(self.origin, self.problems)
+            raise SceneError(self.origin, sorted(self.problems, key=_subject_of))
 
     def finish(self) -> Scene:
         """The scene; call it when there are no problems."""
@@ -93,6 +94,12 @@ class Draft:
     def add(self, where: str, what: str, remedy: str = "") -> None:
         """One more problem."""
         self.problems.append(Problem(where, what, remedy))
+
+
+def _subject_of(problem: Problem) -> int:
+    """The number of the subject that a problem is about; those of the whole scene come first."""
+    found = _SUBJECT.match(problem.where)
+    return int(found.group(1)) if found else -1
 
 
 def open_draft(source: str | os.PathLike[str] | Mapping[str, Any], base: str | os.PathLike[str] | None) -> Draft:

@@ -11,6 +11,8 @@ from sigma_framework.types import SCENE_FILE_SUFFIXES, FileContent, SceneFile
 
 MAX_FILE_BYTES = 256 * 2**20
 """Largest picture file, bytes: 50 megapixels of float32 fit."""
+INPUTS = "inputs"
+"""Folder of the pictures that a written scene names, beside the document or image."""
 MAX_PATH_CHARACTERS = 1000
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy")
 FILE_SUFFIXES = (*PICTURE_SUFFIXES, *SCENE_FILE_SUFFIXES)
@@ -48,7 +50,7 @@ def locate(source: str | os.PathLike[str], folder: Path | None) -> Path:
     if not own:
         _require_inside(path, base, text)
     if not path.exists():
-        raise InputFault(f'file not found: "{text}"', _similar(path))
+        raise InputFault(f'file not found: "{text}"', _similar(path) or _kept_beside(text))
     return path
 
 
@@ -125,6 +127,12 @@ def _require_inside(path: Path, base: Path, text: str) -> None:
     # resolve() follows links, so a link out of the folder is found too
     if not path.resolve().is_relative_to(base.resolve()):
         raise InputFault(f'"{text}" leaves the folder of the scene', "put the file beside the scene")
+
+
+def _kept_beside(text: str) -> str:
+    if not text.startswith(f"{INPUTS}/"):
+        return ""
+    return f"what an image or a saved scene names lies in {INPUTS}/ beside it; keep the two together"
 
 
 def _similar(path: Path) -> str:

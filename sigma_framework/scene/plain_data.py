@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from sigma_framework.errors import Problem, SceneError
+from sigma_framework.scene.pictures import sniff
 
 MAX_BYTES = 4 * 2**20
 """Largest document, bytes."""
@@ -77,6 +78,8 @@ def _decode(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if kind := sniff(content):
+            raise _Refused(f"this is {kind}; expected YAML or JSON text, or a PNG that this program made") from None
         raise _Refused(f"not UTF-8 text at byte {error.start}; save the file as UTF-8") from None
     if "\0" in text:
         raise _Refused(f"holds a NUL byte at character {text.index(chr(0))}; this is not a text file")
@@ -147,6 +150,8 @@ def _parse_yaml(text: str) -> Any:
     try:
         return _from_events(text)
     except yaml.MarkedYAMLError as error:
+        if error.context_mark and error.context and "quoted scalar" in error.context:
+            raise _Refused(f"line {error.context_mark.line + 1}: a quotation mark is opened and not closed") from None
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else "the text"
         if "\\t" in str(error.problem) or "\t" in str(error.problem):

@@ -22,9 +22,6 @@ from sigma_framework.scene.pictures import sniff
 from sigma_framework.scene.records import Scene, Subject, is_array
 from sigma_framework.types import SCENE_FILE_SUFFIXES, DepthRaster, FileContent
 
-INPUTS = "inputs"
-"""Folder of the copied pictures, beside the document."""
-
 _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "NPY": ".npy"}
 
 
@@ -71,9 +68,9 @@ def copy_pictures(scene: Scene, folder: Path) -> Scene:
 def _store(source: Any, folder: Path | None, target: Path) -> str:
     """Writes one file to ``target/inputs/<sha256>.<ext>``; gives the relative name."""
     content, extension = _content_of(source, folder)
-    name = f"{INPUTS}/{hashlib.sha256(content).hexdigest()}{extension}"
+    name = f"{files.INPUTS}/{hashlib.sha256(content).hexdigest()}{extension}"
     if not (target / name).exists():
-        (target / INPUTS).mkdir(parents=True, exist_ok=True)
+        (target / files.INPUTS).mkdir(parents=True, exist_ok=True)
         _write(target / name, content)
     return name
 

@@ -108,6 +108,16 @@ def test_a_missing_file_gets_the_nearest_name(tmp_path: Path) -> None:
     assert "did you mean 'mug.png'?" in fault(tmp_path, image="mugg.png")
 
 
+def test_a_written_scene_without_its_inputs_says_what_is_missing(tmp_path: Path) -> None:
+    save(tmp_path / "mug.png", RED)
+    subject = {"image": "mug.png", "control": {"type": "box2d", "xyxy": [0, 0, 32, 32]}}
+    Scene.load({"subjects": [subject]}, base=tmp_path).save(tmp_path / "run" / "scene.yaml")
+    alone = tmp_path / "alone.yaml"
+    alone.write_bytes((tmp_path / "run" / "scene.yaml").read_bytes())
+    with pytest.raises(SceneError, match="lies in inputs/ beside it; keep the two together"):
+        Scene.load_resolved(alone, CONTROLS, 16)
+
+
 def test_identity_pictures_of_every_kind(tmp_path: Path) -> None:
     control = {"type": "box2d", "xyxy": [0, 0, 32, 32]}
     exif = Image.Exif()
@@ -253,6 +263,8 @@ def test_document_and_control_problems_come_together(tmp_path: Path) -> None:
         "size", "subjects[0].captoin", "subjects[0].control", "subjects[1].control.type", "subjects[2].control.feather",
         "subjects[3].image", "subjects[3].name",
     }  # fmt: skip
+    order = [problem.where.partition(".")[0] for problem in caught.value.problems]
+    assert order == sorted(order, key=["size", *(f"subjects[{index}]" for index in range(4))].index)
     assert "48 or 64" in found["size"] and "did you mean 'mask'?" in found["subjects[1].control.type"]
 
 
