@@ -126,7 +126,11 @@ def _look(
         facts = explain(ready.recipe, host, ready.size, ready.subjects)
         out.either(facts, lambda: "\n".join(outline(facts)))
     if check and not (explaining or printing):
-        out.either({"ok": True, "recipe": loaded.label, "problems": []}, lambda: f"{loaded.label}: no problems")
+        scene = str(ready.recipe.scene) if ready.subjects is not None else None
+        document = {"ok": True, "recipe": loaded.label, "scene": scene, "problems": [], "warnings": [*ready.warnings]}
+        checked = loaded.label if scene is None else f"{loaded.label} with {scene}"
+        lines = [f"{checked}: no problems", *(f"warning: {text}" for text in ready.warnings)]
+        out.either(document, lambda: "\n".join(lines))
 
 
 def _list_plugins(recipe: str | None, overrides: Sequence[str], allow_env: Sequence[str], out: _Output) -> None:

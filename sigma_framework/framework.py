@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from sigma_framework.recipe.build import (
 )
 from sigma_framework.recipe.explain import explain
 from sigma_framework.recipe.recall import load_recalled
+from sigma_framework.recipe.scene_fit import default_size, scene_warnings
 from sigma_framework.scene import ResolvedScene, Scene, Subject
 from sigma_framework.specs import BackboneSpec
 
@@ -277,6 +278,7 @@ class Framework:
         seeds = [first + number for number in range(count)]
         on_step = None if callback is None else partial(callback, self)
         result = maker.make(resolved, seeds, on_step, self.progress)
+        result = replace(result, warnings=(*scene_warnings(self.recipe, resolved, inserting), *result.warnings))
         if not save:
             return result
         self.write_record()
@@ -327,7 +329,9 @@ class Framework:
         return scene if self.recipe.background is None else scene.with_background(self.recipe.background)
 
     def _resolved(self, scene: Scene) -> ResolvedScene:
-        return scene.resolve(control_specs(self.recipe, self.host), self._size_multiple)
+        return scene.resolve(
+            control_specs(self.recipe, self.host), self._size_multiple, default_size=default_size(self.recipe)
+        )
 
     @property
     def _size_multiple(self) -> int:

@@ -80,13 +80,28 @@ class BackboneSpec(ComponentSpec):
     """Training objectives of this base besides the adapter's, by the name a recipe writes as ``train.objective``."""
     explain: Factory | str | None = None
     """``explain(config, facts) -> dict``: token counts, parameters and memory by closed formulas, without torch."""
+    sizes: Factory | str | None = None
+    """``sizes(config) -> ImageSizes | None``: what these weights are made for, without torch; None: any size."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size_multiple < 1:
             raise ValueError(f"{self.name}: size_multiple must be at least 1, found {self.size_multiple}")
-        if self.explain is not None:
-            require_factory(self.explain, f"{self.name}: explain")
+        for name in ("explain", "sizes"):
+            if (factory := getattr(self, name)) is not None:
+                require_factory(factory, f"{self.name}: {name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSizes:
+    """Sizes that weights are made for, pixels."""
+
+    default: tuple[int, int]
+    """Width and height of a scene that names neither a size nor a background."""
+    smallest: int
+    """Least width and height."""
+    largest: int
+    """Greatest width and height; a scene beyond the two is made, with a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,6 +87,18 @@ def test_scene_and_recipe_are_checked_together(generate: Path, capsys: pytest.Ca
     assert sigma_run(str(generate), f"scene={scene}", "run.sede=1", "--check") == 2
     text = capsys.readouterr().err
     assert "run.sede" in text and "scene.yaml" in text and "gone.png" in text
+    assert sigma_run(str(generate), f"scene={scene}", "--check") == 2
+    assert capsys.readouterr().err.startswith(f"error: {scene}: 2 problems"), "the recipe is right"
+
+
+def test_check_tells_what_will_disappoint(capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Path(__file__).parents[1] / "examples" / "scenes" / "insert.yaml"
+    assert sigma_run("generate", f"scene={scene}", "--check") == 0
+    text = capsys.readouterr().out
+    assert f"generate.yaml with {scene}: no problems\n" in text
+    assert "warning: background: the photograph is not used" in text
+    assert sigma_run("insert", f"scene={scene}", "--check", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
 
 
 def test_missing_files_are_told(generate: Path, capsys: pytest.CaptureFixture[str]) -> None:

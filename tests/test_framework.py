@@ -58,6 +58,27 @@ def test_generate_gives_images_controls_and_seeds(generating: Framework) -> None
     assert (pixels(result.images[0]) != pixels(result.images[1])).any()
 
 
+def test_a_scene_takes_the_size_of_the_weights_and_is_warned_of_others(generating: Framework) -> None:
+    own = generating.generate(prompt="a floor", subjects=boxed([4, 60, 48, 116]))
+    assert own.images[0].size == (128, 128) and own.warnings == ()
+    other = generating.generate(prompt="a floor", subjects=boxed([4, 60, 48, 116]), size=(128, 208))
+    assert other.warnings == (
+        "size: these weights are made for 96 to 192 pixels, found 128 x 208; write size: [128, 128] and draw the "
+        "layout for it",
+    )
+
+
+def test_a_photograph_that_is_not_used_is_told(generating: Framework, inserting: Framework) -> None:
+    photograph = Image.open(SCENES / "insert_background.png").convert("RGB")
+    scene = {"prompt": "a floor", "subjects": boxed([4, 60, 48, 116]), "background": photograph}
+    assert "the photograph is not used" in " ".join(generating.generate(**scene).warnings)
+    assert generating.insert(**scene).warnings == inserting.generate(**scene).warnings == ()
+
+
+def test_a_result_prints_without_its_pixels(generating: Framework) -> None:
+    assert "array(" not in repr(generating.generate(prompt="a floor", subjects=boxed([4, 60, 48, 116])))
+
+
 def test_an_image_does_not_depend_on_its_batch(generating: Framework) -> None:
     together = generating.generate(SCENES / "boxes.yaml", seed=5, images=3)
     alone = generating.generate(SCENES / "boxes.yaml", seed=7)

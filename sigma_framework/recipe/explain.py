@@ -9,7 +9,7 @@ from sigma_framework.plugin_host import PluginHost
 from sigma_framework.provenance import Component
 from sigma_framework.recipe.plain_form import plain_value
 from sigma_framework.recipe.records import ComponentBlock, DataSourceBlock, Recipe
-from sigma_framework.scene.records import DEFAULT_SIZE
+from sigma_framework.recipe.scene_fit import default_size
 from sigma_framework.specs import BackboneSpec, DataSourceSpec, resolve_factory
 
 _USUAL_SUBJECTS = 3
@@ -131,7 +131,7 @@ def _facts(recipe: Recipe, size: tuple[int, int] | None, subjects: int | None) -
     """
     most = max((_most_subjects(recipe, name) for name in recipe.stages), default=None)
     sizes = [getattr(block.config, "size_hw", None) for block in recipe.datasources.values()]
-    usual = next((found for found in sizes if found is not None), DEFAULT_SIZE[::-1])
+    usual = next((found for found in sizes if found is not None), default_size(recipe)[::-1])
     training = recipe.task == "train"
     return {
         "task": "train" if training else "generate",

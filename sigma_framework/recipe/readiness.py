@@ -11,6 +11,7 @@ from sigma_framework.recipe.build import build_control, control_specs
 from sigma_framework.recipe.check import examine
 from sigma_framework.recipe.load import LoadedRecipe
 from sigma_framework.recipe.records import Recipe
+from sigma_framework.recipe.scene_fit import default_size, scene_warnings
 from sigma_framework.scene import Scene
 from sigma_framework.specs import BackboneSpec, ControlSpec
 
@@ -27,28 +28,35 @@ class Readiness:
     """Width and height of its scene, pixels; None without a scene."""
     subjects: int | None
     """Subjects of its scene; None without a scene."""
+    warnings: tuple[str, ...]
+    """What will disappoint about its scene."""
 
 
 def check_readiness(loaded: LoadedRecipe, host: PluginHost) -> Readiness:
     """Checks the recipe, that local files exist, and the scene; nothing heavy is imported.
 
     Raises:
+        SceneError: the recipe is right, its scene is not.
         RecipeError: with the problems of all three together.
     """
     examined = examine(loaded, host)
     problems = list(examined.problems)
-    size, subjects = None, None
+    scene: _SceneFacts | None = None
     if examined.recipe is not None:
         problems += missing_files(examined.recipe)
     try:
-        size, subjects = _scene_facts(loaded, examined.recipe, host)
+        scene = _scene_facts(loaded, examined.recipe, host)
     except SceneError as error:
+        if not problems:
+            raise
         problems += [Problem(_scene_place(problem, error), problem.what, problem.remedy) for problem in error.problems]
         if not error.problems:
             problems.append(Problem("scene", error.message))
     if examined.recipe is None or problems:
         raise RecipeError(loaded.label, problems)
-    return Readiness(recipe=examined.recipe, size=size, subjects=subjects)
+    if scene is None:
+        return Readiness(recipe=examined.recipe, size=None, subjects=None, warnings=())
+    return Readiness(recipe=examined.recipe, size=scene.size, subjects=scene.subjects, warnings=scene.warnings)
 
 
 def missing_files(recipe: Recipe) -> list[Problem]:
@@ -62,13 +70,22 @@ def missing_files(recipe: Recipe) -> list[Problem]:
     ]
 
 
-def _scene_facts(
-    loaded: LoadedRecipe, recipe: Recipe | None, host: PluginHost
-) -> tuple[tuple[int, int] | None, int | None]:
-    """(width, height) and number of subjects of the recipe's scene; also for a recipe with other mistakes."""
-    text = loaded.data.get("scene")
-    if loaded.data.get("task") not in _SCENE_TASKS or not isinstance(text, str):
-        return None, None
+@dataclass(frozen=True, slots=True)
+class _SceneFacts:
+    size: tuple[int, int]
+    subjects: int
+    warnings: tuple[str, ...]
+
+
+def _scene_facts(loaded: LoadedRecipe, recipe: Recipe | None, host: PluginHost) -> _SceneFacts | None:
+    """Of the recipe's scene, if it has one; also for a recipe with other mistakes.
+
+    Raises:
+        SceneError: with every problem of the scene.
+    """
+    task, text = loaded.data.get("task"), loaded.data.get("scene")
+    if task not in _SCENE_TASKS or not isinstance(text, str):
+        return None
     path = loaded.origin(("scene",)).folder / text
     controls = {name: spec for name, spec in host.specs("control").items() if isinstance(spec, ControlSpec)}
     multiple = 1
@@ -76,14 +93,16 @@ def _scene_facts(
         controls = control_specs(recipe, host)
         spec = recipe.backbone.component.spec if recipe.backbone else None
         multiple = spec.size_multiple if isinstance(spec, BackboneSpec) else 1
-    resolved = Scene.load_resolved(path, controls, multiple)
-    if loaded.data.get("task") == "insert" and resolved.background is None and not loaded.data.get("background"):
+    resolved = Scene.load_resolved(path, controls, multiple, default_size=default_size(recipe))
+    if task == "insert" and resolved.background is None and not loaded.data.get("background"):
         what = "missing, expected a photograph to insert into"
         raise SceneError(str(path), [Problem("background", what, "give the scene a background, or background=FILE")])
+    warnings = list(resolved.warnings)
     if recipe is not None:
         kinds = {subject.control for subject in resolved.subjects}
-        compose_scene(resolved, {kind: build_control(recipe, host, kind) for kind in kinds})
-    return (resolved.canvas.width, resolved.canvas.height), len(resolved.subjects)
+        composed = compose_scene(resolved, {kind: build_control(recipe, host, kind) for kind in kinds})
+        warnings = [*scene_warnings(recipe, resolved, task == "insert"), *warnings, *composed.warnings]
+    return _SceneFacts(resolved.canvas.size_hw[::-1], len(resolved.subjects), tuple(warnings))
 
 
 def _scene_place(problem: Problem, error: SceneError) -> str:

@@ -41,8 +41,6 @@ TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
 """Pixels per token, along each side."""
 CUTS_REPORTED = 3
 """Warnings of cut prompts per backbone: a training run would log thousands."""
-POCKET_HOME = (96, 192)
-"""Sides of pictures that the shipped model makes sense of, pixels."""
 DEFAULT_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
 """FLUX.1's schedule shift, for a scheduler whose config does not say it."""
 
@@ -134,8 +132,6 @@ class FluxKontextBackbone:
         A loop begins here: a step cache of the transformer forgets the last one.
         """
         height, width = _latent_size(size_hw)
-        if self.config.weights == POCKET and not all(POCKET_HOME[0] <= side <= POCKET_HOME[1] for side in size_hw):
-            logger.warning("pocket is at home between %d and %d pixels, found %d x %d", *POCKET_HOME, *size_hw[::-1])
         self._caches.begin()
         shape = (1, int(self.parts.vae.config.latent_channels), height, width)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sigma_backbones import POCKET
+from sigma_framework import ImageSizes
+
 FULL_SCALE = "black-forest-labs/FLUX.1-Kontext-dev"
 """The paper's base model on the Hugging Face hub (section 4.1)."""
+POCKET_SIZES = ImageSizes(default=(128, 128), smallest=96, largest=192)
+"""What ``pocket`` was trained on is 128 pixels; it holds up within these sides."""
 GGUF = ".gguf"
 """Ending of files whose weights are quantized already."""
 
@@ -102,6 +107,11 @@ class FluxKontextConfig:
             )
         if self.quantize == "nf4" and memory_options(self).offload == "group":
             raise ValueError("quantize: nf4 cannot travel block by block; write offload: model, or quantize: int8")
+
+
+def image_sizes(config: FluxKontextConfig) -> ImageSizes | None:
+    """Those of ``pocket``; FLUX.1 Kontext takes any."""
+    return POCKET_SIZES if config.weights == POCKET else None
 
 
 def quantization(config: FluxKontextConfig) -> Literal["int8", "float8", "nf4", "gguf"] | None:

@@ -1,0 +1,47 @@
+"""How a scene suits a recipe: the size it takes when it names none, and what will disappoint; without torch."""
+
+from __future__ import annotations
+
+from sigma_framework.recipe.records import Recipe
+from sigma_framework.scene.records import DEFAULT_SIZE
+from sigma_framework.scene.resolution import ResolvedScene
+from sigma_framework.specs import BackboneSpec, ImageSizes, SamplerSpec, resolve_factory
+
+
+def default_size(recipe: Recipe | None) -> tuple[int, int]:
+    """Width and height of a scene that names neither size nor background, pixels."""
+    sizes = None if recipe is None else _image_sizes(recipe)
+    return sizes.default if sizes is not None else DEFAULT_SIZE
+
+
+def scene_warnings(recipe: Recipe, resolved: ResolvedScene, inserting: bool = False) -> list[str]:
+    """What a scene asks for that this recipe will not do well, or not at all.
+
+    Args:
+        recipe: checked, with a backbone and a sampler.
+        resolved: the scene.
+        inserting: whether a sampler that keeps a background is taken whatever the recipe names.
+    """
+    warnings = []
+    sizes, canvas = _image_sizes(recipe), resolved.canvas
+    if sizes is not None and not all(sizes.smallest <= side <= sizes.largest for side in canvas.size_hw):
+        warnings.append(
+            f"size: these weights are made for {sizes.smallest} to {sizes.largest} pixels, found {canvas.width} x "
+            f"{canvas.height}; write size: {list(sizes.default)} and draw the layout for it"
+        )
+    spec = recipe.require_sampler().component.spec
+    keeps = inserting or (isinstance(spec, SamplerSpec) and "background" in spec.needs)
+    if resolved.background is not None and not keeps:
+        warnings.append(
+            f"background: the photograph is not used, because the sampler {spec.name} makes the whole image; insert "
+            "with recipes/insert.yaml (in Python: Framework.insert)"
+        )
+    return warnings
+
+
+def _image_sizes(recipe: Recipe) -> ImageSizes | None:
+    block = recipe.backbone
+    if block is None or not isinstance(block.component.spec, BackboneSpec) or block.component.spec.sizes is None:
+        return None
+    sizes: ImageSizes | None = resolve_factory(block.component.spec.sizes)(block.config)
+    return sizes
