@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -70,6 +71,18 @@ def forks() -> Iterator[Forks]:
     made = Forks()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], str]:
+    """Finds a port of this machine that nobody listens at."""
+
+    def find() -> str:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            return str(one.getsockname()[1])
+
+    return find
 
 
 class RunReader:
