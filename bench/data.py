@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from page import write_between
 
 from sigma_datasources.sigma_set.config import SigmaSetConfig
 from sigma_datasources.sigma_set.source import SigmaSetSource
@@ -28,7 +29,7 @@ from sigma_framework.testing import toy_example
 
 SIDE, SUBJECTS = 1024, 10
 SAMPLES, SAMPLE_SIDE, IDENTITY = 24, 512, 256
-BEGIN, END = "<!-- data.py -->", "<!-- end of data.py -->"
+MARKS = ("<!-- data.py -->", "<!-- end of data.py -->")
 
 
 def least(rounds: int, *works: Callable[[], Any]) -> list[float]:
@@ -149,10 +150,7 @@ def main() -> None:
     if "--write" not in sys.argv:
         print(table)
         return
-    page = Path(sys.argv[sys.argv.index("--write") + 1])
-    text = page.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    write_between(Path(sys.argv[sys.argv.index("--write") + 1]), MARKS, table)
 
 
 if __name__ == "__main__":

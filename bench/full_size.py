@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
+from page import write_between
 
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
@@ -253,9 +254,7 @@ def main() -> None:
     text = f"{machine(scale, roof)}\n\n{table(rows, scale, roof)}"
     print(text)
     if arguments.write is not None:
-        page = arguments.write.read_text(encoding="utf-8")
-        before, after = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
-        arguments.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+        write_between(arguments.write, MARKS, text)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
-
-import numpy as np
 
 from sigma_framework.dataset_build.records import Record
 from sigma_framework.errors import RunError
@@ -77,17 +75,18 @@ class Distinct:
             for row, record in enumerate(work.records(place - 1, unit)[0]):
                 self._firsts.setdefault(self._digest(record), (unit, row))
 
-    def annotate_unit(
-        self, unit: int, records: Sequence[Mapping[str, Any]], rng: np.random.Generator
-    ) -> Iterator[Mapping[str, Any]]:
-        """What the stage makes of one unit; records that are not the first come back with the reason."""
-        first = [self._firsts[self._digest(record)] == (unit, row) for row, record in enumerate(records)]
-        for record, is_first in zip(records, first, strict=True):
-            if not is_first:
-                yield {"key": record.get("key", ""), "rejected": DOUBLE}
-        kept = [record for record, is_first in zip(records, first, strict=True) if is_first]
-        work = getattr(self.annotator, "annotate_or_reject", self.annotator.annotate)
-        yield from work(kept, rng)
+    def sort_out(
+        self, unit: int, records: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+        """(what the stage is to see of one unit, the others with the reason)."""
+        kept: list[Mapping[str, Any]] = []
+        doubles: list[Mapping[str, Any]] = []
+        for row, record in enumerate(records):
+            if self._firsts[self._digest(record)] == (unit, row):
+                kept.append(record)
+            else:
+                doubles.append({"key": record.get("key", ""), "rejected": DOUBLE})
+        return kept, doubles
 
     def _digest(self, record: Mapping[str, Any]) -> bytes:
         return hashlib.blake2b(self._gist(record).encode(errors="replace"), digest_size=16).digest()

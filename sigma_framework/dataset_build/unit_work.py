@@ -120,12 +120,14 @@ class UnitWork:
 
 
 def _applied(
-    annotator: Annotator | Distinct, unit: int, before: Sequence[Record], rng: np.random.Generator
+    annotator: Annotator | Distinct, unit: int, before: Sequence[Mapping[str, Any]], rng: np.random.Generator
 ) -> Iterable[Mapping[str, Any]]:
+    doubles: list[Mapping[str, Any]] = []
     if isinstance(annotator, Distinct):
-        return annotator.annotate_unit(unit, before, rng)
+        before, doubles = annotator.sort_out(unit, before)
+        annotator = annotator.annotator
     work: Callable[..., Iterable[Mapping[str, Any]]] = getattr(annotator, "annotate_or_reject", annotator.annotate)
-    return work(before, rng)
+    return [*doubles, *work(before, rng)]
 
 
 def _sorted_out(

@@ -8,6 +8,7 @@ from typing import Any
 
 from sigma_framework.plugin_host import PluginHost, build_with
 from sigma_framework.protocols import Annotator, Backbone, ControlEncoder, DataSource, Metric, Objective, Sampler
+from sigma_framework.provenance import Provider
 from sigma_framework.recipe.records import Recipe
 from sigma_framework.specs import ControlSpec
 
@@ -60,15 +61,17 @@ def plan_annotators(recipe: Recipe, host: PluginHost) -> list[tuple[str, Callabl
         block = recipe.annotators[name]
         component = block.component
         make = partial(build_with, component.spec.load_factory, component, block.config)
-        version = {"provider": component.provider.distribution, "version": component.provider.version}
-        planned.append((name, make, {**recipe.resolved["annotators"][name], **version}))
+        planned.append((name, make, _facts(recipe, "annotators", name, component.provider)))
     return planned
 
 
 def source_facts(recipe: Recipe, name: str) -> Mapping[str, Any]:
     """Type, options and version of a block under ``datasources``, as a data set tells where it comes from."""
-    provider = recipe.datasources[name].component.provider
-    return {**recipe.resolved["datasources"][name], "provider": provider.distribution, "version": provider.version}
+    return _facts(recipe, "datasources", name, recipe.datasources[name].component.provider)
+
+
+def _facts(recipe: Recipe, section: str, name: str, provider: Provider) -> dict[str, Any]:
+    return {**recipe.resolved[section][name], "provider": provider.distribution, "version": provider.version}
 
 
 def control_specs(recipe: Recipe, host: PluginHost) -> dict[str, ControlSpec]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from sigma_framework.types import BoolMap, Camera, Canvas, DepthRaster, FileCont
 
 if TYPE_CHECKING:
     from sigma_framework.specs import ControlSpec
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,63 +75,49 @@ class _Reader:
         """The file of a picture; None when it is given by its pixels."""
         return files.locate(source, self.folder) if is_path(source) else None
 
-    def note(self, where: str, fault: files.InputFault) -> None:
-        """A fault as a problem."""
-        self.problems.append(Problem(where, fault.what, fault.remedy))
-
-    def warn(self, where: str, found: list[str]) -> None:
-        """Warnings with their place."""
-        self.warnings.extend(f"{where}: {text}" for text in found)
+    def told(self, where: str, read: Callable[[list[str]], _Read]) -> _Read | None:
+        """What is read from one file; a fault becomes a problem, and what is warned of gets its place."""
+        found: list[str] = []
+        try:
+            return read(found)
+        except files.InputFault as fault:
+            self.problems.append(Problem(where, fault.what, fault.remedy))
+            return None
+        finally:
+            self.warnings.extend(f"{where}: {text}" for text in found)
 
     def rgb(self, source: Any, where: str) -> pictures.Rgb | None:
         """An RGB picture, or None and a problem."""
-        found: list[str] = []
-        try:
-            return pictures.read_rgb(source, self.path_of(source), found)
-        except files.InputFault as fault:
-            self.note(where, fault)
-            return None
-        finally:
-            self.warn(where, found)
+        return self.told(where, lambda found: pictures.read_rgb(source, self.path_of(source), found))
 
     def raster(self, mark: Raster, source: Any, reading: str | None, where: str) -> Any:
         """A mask or depth map of the canvas's size, or None and a problem."""
-        found: list[str] = []
-        try:
+
+        def read(found: list[str]) -> Any:
             path = self.path_of(source)
             if mark.reading == "mask":
                 return self.fit(rasters.read_mask(source, path, found))
             depth = rasters.read_depth(source, path, reading, found)
             return replace(depth, values=self.fit(depth.values))
-        except files.InputFault as fault:
-            self.note(where, fault)
-            return None
-        finally:
-            self.warn(where, found)
+
+        return self.told(where, read)
 
     def content(self, mark: SceneFile, source: Any, where: str) -> FileContent | None:
         """A file that is no picture, or None and a problem."""
-        try:
-            if isinstance(source, FileContent):
-                return files.checked_content(source, mark)
-            return files.read_content(files.locate(source, self.folder), mark)
-        except files.InputFault as fault:
-            self.note(where, fault)
-            return None
+        if isinstance(source, FileContent):
+            return self.told(where, lambda _: files.checked_content(source, mark))
+        return self.told(where, lambda _: files.read_content(files.locate(source, self.folder), mark))
 
     def structure(self, source: Any, where: str = "structure") -> NDArray[np.uint8] | DepthRaster | None:
         """The scene's own depth map, or None and a problem."""
-        found: list[str] = []
-        try:
+
+        def read(found: list[str]) -> NDArray[np.uint8] | DepthRaster:
             structure = rasters.read_structure(source, self.path_of(source), found)
             if isinstance(structure, DepthRaster):
                 return replace(structure, values=self.fit(structure.values))
             return self.fit(structure)
-        except files.InputFault as fault:
-            self.note(where, fault)
-            return None
-        finally:
-            self.warn(where, found)
+
+        return self.told(where, read)
 
     def fit(self, values: NDArray[Any]) -> NDArray[Any]:
         """The values when they have the canvas's size; framed like the photograph when they have its size."""

@@ -29,8 +29,6 @@ class SetReport:
     """Sound samples by number of subjects."""
     per_size: Mapping[tuple[int, int], int]
     """Sound samples by (width, height)."""
-    with_depth: int
-    """Sound samples with a depth picture."""
     with_boxes_3d: int
     """Subjects with an oriented 3D box."""
     forms: Mapping[str, int]
@@ -45,6 +43,11 @@ class SetReport:
     """``shard/key`` of samples that cannot be read."""
     problems: tuple[Problem, ...]
     """Everything that is wrong."""
+
+    @property
+    def with_depth(self) -> int:
+        """Sound samples with a depth picture."""
+        return sum(number for kind, number in self.per_depth.items() if kind != "none")
 
 
 def check_set(
@@ -76,7 +79,6 @@ def check_set(
         shards=len(shards.files),
         per_subjects=_sorted(sound.subjects),
         per_size=_sorted(sound.sizes),
-        with_depth=sum(number for kind, number in sound.depth.items() if kind != "none"),
         with_boxes_3d=sound.boxes_3d,
         forms=_sorted(forms),
         per_depth=_sorted(sound.depth),

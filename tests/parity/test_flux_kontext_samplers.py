@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,8 +37,18 @@ def request(backbone: FluxKontextBackbone, reference: np.ndarray, **more: object
     )
 
 
-def length_of(backbone: FluxKontextBackbone) -> int:
-    return int(backbone.parts.tokenizer_2.model_max_length)
+def asked(backbone: FluxKontextBackbone) -> dict[str, Any]:
+    """The same request of a pipeline, without its pictures and prompts."""
+    return {
+        "height": HEIGHT,
+        "width": WIDTH,
+        "max_area": HEIGHT * WIDTH,
+        "_auto_resize": False,
+        "num_inference_steps": STEPS,
+        "max_sequence_length": int(backbone.parts.tokenizer_2.model_max_length),
+        "generator": torch.Generator().manual_seed(7),
+        "output_type": "pt",
+    }
 
 
 @pytest.mark.parametrize("true_cfg", [1.0, 3.0])
@@ -54,14 +65,7 @@ def test_generate_is_the_pipeline_with_one_reference(
         prompt=PROMPT,
         negative_prompt=NEGATIVE if true_cfg > 1 else None,
         true_cfg_scale=true_cfg,
-        height=HEIGHT,
-        width=WIDTH,
-        max_area=HEIGHT * WIDTH,
-        _auto_resize=False,
-        num_inference_steps=STEPS,
-        max_sequence_length=length_of(backbone),
-        generator=torch.Generator().manual_seed(7),
-        output_type="pt",
+        **asked(backbone),
     ).images
     assert theirs.shape == (1, 3, HEIGHT, WIDTH)
     assert torch.allclose((mine + 1) / 2, theirs, atol=1e-5)
@@ -84,14 +88,7 @@ def insert_both(backbone: FluxKontextBackbone, pipeline: FluxKontextPipeline) ->
         mask_image=Image.fromarray((region * 255).astype(np.uint8)),
         prompt=PROMPT,
         strength=1.0,
-        height=HEIGHT,
-        width=WIDTH,
-        max_area=HEIGHT * WIDTH,
-        _auto_resize=False,
-        num_inference_steps=STEPS,
-        max_sequence_length=length_of(backbone),
-        generator=torch.Generator().manual_seed(7),
-        output_type="pt",
+        **asked(backbone),
     ).images
     return (mine + 1) / 2, theirs
 

@@ -31,16 +31,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_adapter_of_the_curriculum_in_diffusers(trained: Path) -> None:
-    assert_equal_answers(trained)
+    assert_equal_answers(trained, 1e-3)  # one step a stage
 
 
 def test_diffusers_loads_pocket_and_its_adapter() -> None:
-    assert_equal_answers(pocket_folder() / "adapter")
+    assert_equal_answers(pocket_folder() / "adapter", 1e-2)
 
 
 @torch.no_grad()
-def assert_equal_answers(adapter: Path) -> None:
-    """Our velocity with the adapter is that of diffusers' transformer with it, and not that without."""
+def assert_equal_answers(adapter: Path, difference: float) -> None:
+    """Our velocity with the adapter is that of diffusers' transformer with it, and differs so far from that without."""
     ours = build(FluxKontextConfig(device="cpu"))
     ours.load_adapter(adapter, "main", 1.0)
     theirs = FluxKontextPipeline.from_pretrained(pocket_folder(), dtype=torch.float32)
@@ -65,4 +65,4 @@ def assert_equal_answers(adapter: Path) -> None:
     without = answer([x, *conditions])
     theirs.load_lora_weights(str(adapter), weight_name="pytorch_lora_weights.safetensors")
     assert torch.allclose(mine, answer([x, *conditions]), atol=1e-5)
-    assert (mine - without).abs().max() > 1e-3, "the adapter matters"
+    assert (mine - without).abs().max() > difference, "the adapter matters"

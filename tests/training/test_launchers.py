@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,6 @@ SMALL = (
 )  # fmt: skip
 
 
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
-
-
 @pytest.fixture
 def sigma_run(tmp_path: Path) -> Path:
     """The command as pip installs it; Lightning starts the same file again for the other processes."""
@@ -33,7 +27,9 @@ def sigma_run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
-def test_two_processes_are_started_and_report_once(tmp_path: Path, sigma_run: Path, launcher: str) -> None:
+def test_two_processes_are_started_and_report_once(
+    tmp_path: Path, sigma_run: Path, free_port: Callable[[], str], launcher: str
+) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     started = subprocess.run(
         [

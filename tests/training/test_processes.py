@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,19 @@ TRAIN = {"batch_size": 4, "checkpoint_every": 100}
 STEPS = (12, 8)
 
 
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
+@pytest.fixture
+def start_two(forks: Any, free_port: Callable[[], str]) -> Callable[..., list[int]]:
+    """Starts both processes of a run, as a launcher would; gives their ids."""
 
+    def start(folder: Path, train: dict[str, Any] = TRAIN, **more: Any) -> list[int]:
+        job = {"steps": STEPS, "mood": False, **more}
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+        return [
+            forks.start(folder, train={**train, "devices": 2}, environment={**shared, "LOCAL_RANK": str(rank)}, **job)
+            for rank in range(2)
+        ]
 
-def start_two(forks: Any, folder: Path, train: dict[str, Any] = TRAIN, **more: Any) -> list[int]:
-    """Both processes of a run, as a launcher would start them; their ids."""
-    job = {"steps": STEPS, "mood": False, **more}
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "NODE_RANK": "0", "WORLD_SIZE": "2"}
-    return [
-        forks.start(folder, train={**train, "devices": 2}, environment={**shared, "LOCAL_RANK": str(rank)}, **job)
-        for rank in range(2)
-    ]
+    return start
 
 
 def stop_after(folder: Path, steps: int, pid: int, reader: Any) -> None:
@@ -62,8 +61,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Path:
     return folder
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path, forks: Any, reader: Any, whole: Path) -> None:
-    pids = start_two(forks, tmp_path)
+def test_two_processes_learn_what_one_does(
+    tmp_path: Path, forks: Any, start_two: Any, reader: Any, whole: Path
+) -> None:
+    pids = start_two(tmp_path)
     assert [forks.status(pid) for pid in pids] == [0, 0], messages(tmp_path)
     one = [float(loss) for _, loss in reader.losses(whole)]
     two = [float(loss) for _, loss in reader.losses(tmp_path)]
@@ -93,14 +94,14 @@ def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_processes_that_share_the_frozen_weights_learn_the_same(
-    tmp_path: Path, forks: Any, reader: Any, flux: Path
+    tmp_path: Path, forks: Any, start_two: Any, reader: Any, flux: Path
 ) -> None:
     """Saved by two that share, gone on with by one that does not."""
     job = {"steps": (2, 2), "mood": False, "weights": str(flux)}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     assert forks.run(tmp_path / "one", train=TRAIN, **job) == 0, messages(tmp_path / "one")
-    pids = start_two(forks, tmp_path / "two", {**TRAIN, "strategy": "fsdp"}, **{**job, "steps": (2,)})
+    pids = start_two(tmp_path / "two", {**TRAIN, "strategy": "fsdp"}, **{**job, "steps": (2,)})
     assert [forks.status(pid) for pid in pids] == [0, 0], messages(tmp_path / "two")
     assert reader.step(tmp_path / "two") == 2
     mine, whole = map(float, re.findall(r"holds (\S+) of (\S+) MB", messages(tmp_path / "two"))[0])
@@ -114,8 +115,10 @@ def test_processes_that_share_the_frozen_weights_learn_the_same(
     assert one[0] != one[1]
 
 
-def test_a_run_goes_from_two_processes_to_one_and_back(tmp_path: Path, forks: Any, reader: Any, whole: Path) -> None:
-    pids = start_two(forks, tmp_path)
+def test_a_run_goes_from_two_processes_to_one_and_back(
+    tmp_path: Path, forks: Any, start_two: Any, reader: Any, whole: Path
+) -> None:
+    pids = start_two(tmp_path)
     stop_after(tmp_path, 3, pids[1], reader)  # one of them alone is told
     assert [forks.status(pid) for pid in pids] == [143, 143], messages(tmp_path)
     first = reader.step(tmp_path)
@@ -126,7 +129,7 @@ def test_a_run_goes_from_two_processes_to_one_and_back(tmp_path: Path, forks: An
     assert forks.status(pid) == 143, messages(tmp_path)
     assert first + 3 <= reader.step(tmp_path) < sum(STEPS)
 
-    assert [forks.status(pid) for pid in start_two(forks, tmp_path)] == [0, 0], messages(tmp_path)
+    assert [forks.status(pid) for pid in start_two(tmp_path)] == [0, 0], messages(tmp_path)
     one = [float(loss) for _, loss in reader.losses(whole)]
     assert [float(loss) for _, loss in reader.losses(tmp_path)] == pytest.approx(one, rel=1e-5)
     assert seen(tmp_path) == seen(whole)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
-import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,48 +22,10 @@ from sigma_framework.training.average import RunningAverage
 from sigma_framework.training.checkpoints import bytes_of, path_of
 from sigma_framework.training.position import seed_ambient
 from sigma_framework.training.run import run_training
-from sigma_framework.training.signals import listen
 from sigma_framework.training.training_run import TrainingRun
 
-STEPS = (5, 21)
-"""The last stop, one step into the second stage, leaves 20 more."""
 ADAMW = {"batch_size": 2, "checkpoint_every": 100}
 PRODIGY = {**ADAMW, "optimizer": {"type": "prodigy", "d0": 1e-4}}
-
-
-def trainings() -> ModuleType:
-    """The module of small trainings, in this process."""
-    path = Path(__file__).with_name("warm_process.py")
-    if (made := sys.modules.get(path.stem)) is None:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        made = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
-    return made
-
-
-def training(folder: Path, train: dict[str, Any], steps: tuple[int, ...] = STEPS) -> TrainingRun:
-    made: TrainingRun = trainings().training({"folder": str(folder), "steps": steps, "train": train})
-    return made
-
-
-class StopAfter(Silent):
-    """Sends a signal to this process when so many steps are done, and keeps what people are told."""
-
-    def __init__(self, step: int = -1, number: int = signal.SIGTERM) -> None:
-        self.left, self.number = step, number
-        self.notes: list[str] = []
-
-    def advance(self, steps: int = 1, facts: str = "") -> None:
-        self.left -= steps
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "adamw": (ADAMW, (3, 4, 5, 6)),
     "prodigy": (PRODIGY, (3, 4, 5, 6)),
@@ -85,19 +41,21 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, reader: Any, case: str) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(
+    tmp_path: Path, training: Any, stop_after: Any, reader: Any, case: str
+) -> None:
     train, stops = CASES[case]
-    goes_on_bit_for_bit(tmp_path, reader, lambda folder: training(folder, train), stops)
+    goes_on_bit_for_bit(tmp_path, reader, lambda folder: training(folder, train), stop_after, stops)
 
 
 def goes_on_bit_for_bit(
-    tmp_path: Path, reader: Any, make: Callable[[Path], TrainingRun], stops: tuple[int, ...]
+    tmp_path: Path, reader: Any, make: Callable[[Path], TrainingRun], stop_after: Any, stops: tuple[int, ...]
 ) -> None:
     run_training(make(tmp_path / "whole"), Silent())
     for stop in stops:
         folder = tmp_path / f"stopped-{stop}"
         with pytest.raises(RunInterrupted):
-            run_training(make(folder), StopAfter(stop))
+            run_training(make(folder), stop_after(stop))
         assert reader.step(folder) == stop
         run_training(make(folder), Silent())
         assert reader.same_weights(tmp_path / "whole", folder)
@@ -119,23 +77,23 @@ def adapter(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_options_of_the_optimizer_that_are_accepted_on_resume_take_effect(
-    tmp_path: Path, reader: Any, before: dict[str, Any], after: dict[str, Any]
+    tmp_path: Path, training: Any, stop_after: Any, reader: Any, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     """They are stored with its state, too."""
     for name, train in (("same", before), ("changed", {**before, "optimizer": after})):
         with pytest.raises(RunInterrupted):
-            run_training(training(tmp_path / name, before, (12,)), StopAfter(4))
+            run_training(training(tmp_path / name, before, (12,)), stop_after(4))
         run_training(training(tmp_path / name, train, (12,)), Silent())
     assert not reader.same_weights(tmp_path / "same", tmp_path / "changed")
 
 
-def test_what_modules_record_goes_on_too(tmp_path: Path, reader: Any) -> None:
+def test_what_modules_record_goes_on_too(tmp_path: Path, training: Any, stop_after: Any, reader: Any) -> None:
     def make(folder: Path) -> TrainingRun:
         run = training(folder, {**ADAMW, "validate_every": 3})
         recorded(run)
         return run
 
-    goes_on_bit_for_bit(tmp_path, reader, make, (4, 5))
+    goes_on_bit_for_bit(tmp_path, reader, make, stop_after, (4, 5))
 
 
 def recorded(run: TrainingRun) -> torch.nn.BatchNorm1d:
@@ -154,7 +112,7 @@ def recorded(run: TrainingRun) -> torch.nn.BatchNorm1d:
     return record
 
 
-def test_validation_and_bad_steps_leave_no_trace_in_what_modules_record(tmp_path: Path) -> None:
+def test_validation_and_bad_steps_leave_no_trace_in_what_modules_record(tmp_path: Path, training: Any) -> None:
     means = []
     for name, train in (("plain", ADAMW), ("validated", {**ADAMW, "validate_every": 1})):
         run = training(tmp_path / name, train, (6,))
@@ -169,37 +127,41 @@ def test_validation_and_bad_steps_leave_no_trace_in_what_modules_record(tmp_path
     assert torch.isfinite(record.running_mean).all()
 
 
-def test_a_checkpoint_from_before_buffers_is_read_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_from_before_buffers_is_read_and_told(
+    tmp_path: Path, training: Any, stop_after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = training(tmp_path, ADAMW)
     recorded(run)
     plain = checkpoints._pack
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "_pack", lambda content, sink: plain({**content, "buffers": None}, sink))
         with pytest.raises(RunInterrupted):
-            run_training(run, StopAfter(4))
-    run, progress = training(tmp_path, ADAMW), StopAfter()
+            run_training(run, stop_after(4))
+    run, progress = training(tmp_path, ADAMW), stop_after()
     recorded(run)
     run_training(run, progress)
     assert any("holds no buffers" in note for note in progress.notes)
 
 
-def test_data_that_changed_in_between_are_refused_until_they_are_accepted(tmp_path: Path, reader: Any) -> None:
+def test_data_that_changed_in_between_are_refused_until_they_are_accepted(
+    tmp_path: Path, training: Any, stop_after: Any, reader: Any
+) -> None:
     """The plan is drawn from what the sources have: with another example in them all later steps are others."""
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path, ADAMW), StopAfter(4))
+        run_training(training(tmp_path, ADAMW), stop_after(4))
     run = training(tmp_path, ADAMW)
     run = replace(run, sources={"toy": replace(run.sources["toy"], length=61)})  # type: ignore[type-var]  # a dataclass
     told = r"datasources\.toy: found 61 examples, \w+ .* begun with 60 examples, \w+: .*--allow datasources\.toy"
     with pytest.raises(RunError, match=told):
         run_training(run, Silent())
     with pytest.raises(RunInterrupted):
-        run_training(replace(run, allow=("datasources",)), StopAfter(2))
+        run_training(replace(run, allow=("datasources",)), stop_after(2))
     assert reader.step(tmp_path) == 6
     run_training(run, Silent())  # the newest checkpoint is of the new data
 
 
 def test_a_run_without_room_for_two_checkpoints_does_not_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any
+    tmp_path: Path, training: Any, stop_after: Any, monkeypatch: pytest.MonkeyPatch, reader: Any
 ) -> None:
     """One that goes on needs room for the next one alone: the earlier ones are there already."""
     usage, needed = shutil.disk_usage(tmp_path), bytes_of({})
@@ -213,16 +175,16 @@ def test_a_run_without_room_for_two_checkpoints_does_not_begin(
     assert not reader.losses(tmp_path)
     free(12)
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path, {**ADAMW, "checkpoint_every": 2}), StopAfter(5))
+        run_training(training(tmp_path, {**ADAMW, "checkpoint_every": 2}), stop_after(5))
     free(1.5)
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path, ADAMW), StopAfter(1))
+        run_training(training(tmp_path, ADAMW), stop_after(1))
     free(0.25)
     with pytest.raises(RunError, match=r"0 MB are free"):
         run_training(training(tmp_path, ADAMW), Silent())
 
 
-def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, reader: Any) -> None:
+def test_the_average_is_the_result_and_not_what_is_trained(tmp_path: Path, training: Any, reader: Any) -> None:
     for name, decay in (("last", None), ("average", 0.9)):
         run_training(training(tmp_path / name, {**ADAMW, "ema_decay": decay}, (3,)), Silent())
     assert reader.same_weights(tmp_path / "last", tmp_path / "average")
@@ -242,7 +204,7 @@ def test_an_average_follows_its_formula() -> None:
 
 
 def test_leaving_out_the_generators_of_layers_would_be_noticed(
-    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, training: Any, stop_after: Any, reader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative of the test above: what layers draw by themselves must follow from the position too."""
     monkeypatch.setattr(lightning_module, "seed_ambient", lambda *_: None)
@@ -250,7 +212,7 @@ def test_leaving_out_the_generators_of_layers_would_be_noticed(
     run_training(training(tmp_path / "whole", ADAMW), Silent())
     seed_ambient(0, 0, 0, 0)
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path / "parts", ADAMW), StopAfter(4))
+        run_training(training(tmp_path / "parts", ADAMW), stop_after(4))
     seed_ambient(0, 0, 0, 0)
     run_training(training(tmp_path / "parts", ADAMW), Silent())
     whole, parts = reader.losses(tmp_path / "whole"), reader.losses(tmp_path / "parts")
@@ -258,177 +220,25 @@ def test_leaving_out_the_generators_of_layers_would_be_noticed(
     assert sum(one != other for one, other in zip(whole[4:], parts[4:], strict=True)) > 15
 
 
-def test_parts_of_a_step_give_its_gradient(tmp_path: Path, reader: Any) -> None:
+def test_parts_of_a_step_give_its_gradient(tmp_path: Path, training: Any, reader: Any) -> None:
     """Without mood: what layers draw by themselves differs between one part and two."""
     for name, parts in (("whole", 1), ("parts", 2)):
-        job = {"folder": str(tmp_path / name), "steps": (6,), "mood": False}
-        run_training(trainings().training({**job, "train": {**ADAMW, "batch_size": 4, "accumulate": parts}}), Silent())
+        train = {**ADAMW, "batch_size": 4, "accumulate": parts}
+        run_training(training(tmp_path / name, train, (6,), mood=False), Silent())
     whole, parts = (reader.losses(tmp_path / name) for name in ("whole", "parts"))
     assert [step for step, _ in parts] == list(range(1, 7))
     assert [float(loss) for _, loss in parts] == pytest.approx([float(loss) for _, loss in whole], rel=1e-5)
 
 
-# Where a signal arrives. Each sends it to this process once, from inside.
-
-
-def once(number: int) -> Callable[[], None]:
-    sent: list[int] = []
-
-    def send() -> None:
-        if not sent:
-            sent.append(number)
-            os.kill(os.getpid(), number)
-
-    return send
-
-
-def during_a_step(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    _in_the_loss(run, lambda calls: torch.is_grad_enabled() and calls == 7, once(number))
-
-
-def during_validation(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    _in_the_loss(run, lambda calls: not torch.is_grad_enabled() and calls > 5, once(number))
-
-
-def _in_the_loss(run: TrainingRun, when: Callable[[int], bool], send: Callable[[], None]) -> None:
-    plain, calls = run.objective.loss, []
-
-    def loss(examples: Any, generators: Any) -> torch.Tensor:
-        calls.append(len(examples))
-        losses: torch.Tensor = plain(examples, generators)
-        if when(len(calls)):
-            send()
-        return losses
-
-    run.objective.loss = loss  # type: ignore[method-assign]
-
-
-def to_the_whole_group(run: TrainingRun, _: pytest.MonkeyPatch, number: int) -> None:
-    """As Ctrl-C and schedulers send it: to the processes that load data too."""
-
-    def send() -> None:
-        workers = [str(worker.pid) for worker in multiprocessing.active_children()]
-        assert workers
-        subprocess.run(["kill", f"-{number}", *workers], check=True)  # not from the parent, which workers obey
-        time.sleep(0.2)  # a worker that dies of it has died before the parent looks
-        os.kill(os.getpid(), number)
-
-    _in_the_loss(run, lambda calls: torch.is_grad_enabled() and calls == 7, send)
-
-
-def during_a_save(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    plain, send = os.fsync, once(number)
-
-    def fsync(descriptor: int) -> None:
-        send()
-        plain(descriptor)
-
-    monkeypatch.setattr(durable_file.os, "fsync", fsync)
-
-
-def while_waiting_for_data(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """The fourth step's data never come."""
-    source, asked = run.sources["toy"], []
-    plain = type(source).__getitem__
-
-    def wait(self: Any, index: int) -> Any:
-        asked.append(index)
-        if len(asked) == 2 + 2 * 3 + 1:  # two of validation, two a step
-            os.kill(os.getpid(), number)
-            time.sleep(60)
-        return plain(self, index)
-
-    monkeypatch.setattr(type(source), "__getitem__", wait)
-
-
-PLACES = [during_a_step, during_validation, during_a_save, while_waiting_for_data]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run_training(training(folder, {**ADAMW, "checkpoint_every": 3}), Silent())
-    return folder
-
-
-SENT = [
-    *((place, signal.SIGTERM) for place in PLACES),
-    *((during_a_step, number) for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)),
-    *((to_the_whole_group, number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)),
-]
-
-
-@pytest.mark.parametrize(("place", "number"), SENT)
-def test_a_signal_anywhere_saves_and_says_how_to_go_on(
-    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, place: Any, number: int
-) -> None:
-    train = {**ADAMW, "checkpoint_every": 3, "num_workers": 1 if place is to_the_whole_group else 0}
-    run = training(tmp_path, train)
-    began = time.monotonic()
-    with monkeypatch.context() as patch:
-        place(run, patch, number)
-        with pytest.raises(RunInterrupted, match="the state is saved; go on with: sigma-run again") as caught:
-            run_training(run, Silent())
-    assert caught.value.exit_code == 128 + number
-    assert time.monotonic() - began < 45
-    assert 0 < reader.step(tmp_path) == reader.losses(tmp_path)[-1][0] < sum(STEPS)
-    run_training(training(tmp_path, train), Silent())
-    assert reader.same_weights(undisturbed, tmp_path)
-    assert reader.losses(undisturbed) == reader.losses(tmp_path)
-
-
-@pytest.mark.parametrize("call", ["write", "fsync"])
-def test_a_second_interrupt_in_a_save_stops_at_once(
-    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, call: str
-) -> None:
-    """torch's writer turns what its sink raises into an error of its own; the exit code is that of the signal."""
-    train = {**ADAMW, "checkpoint_every": 3}
-    plain, calls = getattr(os, call), []
-
-    def interrupted(*arguments: Any) -> Any:
-        calls.append(call)
-        if len(calls) == 3 and call == "write":
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-        if len(calls) == 5 and call == "fsync":  # of the second checkpoint's file
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-        return plain(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable_file.os, call, interrupted)
-        with pytest.raises(RunInterrupted, match="stopped at once") as caught:
-            run_training(training(tmp_path, train), Silent())
-    assert caught.value.exit_code == 130
-    assert reader.step(tmp_path) == (3 if call == "fsync" else 0)
-    assert not list((tmp_path / "checkpoints").glob(".*"))
-    run_training(training(tmp_path, train), Silent())
-    assert reader.same_weights(undisturbed, tmp_path)
-
-
-def test_a_signal_before_the_first_step_is_followed_too(tmp_path: Path, reader: Any, undisturbed: Path) -> None:
-    """In the validation that a run begins with: nothing is learned yet, and the run begins again."""
-    train = {**ADAMW, "checkpoint_every": 3}
-    run = training(tmp_path, train)
-    _in_the_loss(run, lambda calls: calls == 1, once(signal.SIGTERM))
-    with pytest.raises(RunInterrupted) as caught:
-        run_training(run, Silent())
-    assert caught.value.exit_code == 143
-    assert reader.step(tmp_path) == 0
-    run_training(training(tmp_path, train), Silent())
-    assert reader.same_weights(undisturbed, tmp_path)
-    assert reader.losses(undisturbed) == reader.losses(tmp_path)
-
-
 def test_a_run_falls_back_from_a_damaged_checkpoint_and_learns_the_same(
-    tmp_path: Path, reader: Any, undisturbed: Path
+    tmp_path: Path, training: Any, stop_after: Any, reader: Any, undisturbed: Path
 ) -> None:
     train = {**ADAMW, "checkpoint_every": 3}
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path, train), StopAfter(7))
+        run_training(training(tmp_path, train), stop_after(7))
     newest = path_of(tmp_path / "checkpoints", 7)
     newest.write_bytes(newest.read_bytes()[:-100])
-    progress = StopAfter()
+    progress = stop_after()
     run_training(training(tmp_path, train), progress)
     assert progress.notes[0].startswith("step-00000007.pt was passed over: found ")
     assert "resuming at step 6 of 26" in progress.notes
@@ -438,7 +248,7 @@ def test_a_run_falls_back_from_a_damaged_checkpoint_and_learns_the_same(
 
 
 def test_a_disk_that_fills_up_ends_a_run_that_goes_on_when_there_is_room(
-    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
+    tmp_path: Path, training: Any, reader: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
 ) -> None:
     train, calls = {**ADAMW, "checkpoint_every": 3}, []
 
@@ -456,35 +266,6 @@ def test_a_disk_that_fills_up_ends_a_run_that_goes_on_when_there_is_room(
     run_training(training(tmp_path, train), Silent())
     assert reader.same_weights(undisturbed, tmp_path)
     assert sorted(set(reader.losses(tmp_path))) == sorted(reader.losses(undisturbed))
-
-
-def test_a_signal_that_is_ignored_stays_so() -> None:
-    """As under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    got: list[int] = []
-    try:
-        restore = listen(got.append)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            os.kill(os.getpid(), number)
-        restore()
-        assert got == [signal.SIGUSR1]
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
-    asked = tmp_path / "asked"
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "scontrol"
-    command.write_text(f'#!/bin/sh\necho "$@" > {asked}\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    with pytest.raises(RunInterrupted, match="job 4711 is requeued"):
-        run_training(training(tmp_path / "run", ADAMW), StopAfter(2, signal.SIGUSR1))
-    assert asked.read_text() == "requeue 4711\n"
-    assert reader.step(tmp_path / "run") == 2
 
 
 class Poisoned:
@@ -510,15 +291,15 @@ class Poisoned:
 
 @pytest.mark.parametrize(("factor", "gradient_only"), [(float("nan"), False), (float("inf"), False), (1.0, True)])
 def test_a_step_that_is_not_finite_updates_nothing(
-    tmp_path: Path, reader: Any, factor: float, gradient_only: bool
+    tmp_path: Path, training: Any, stop_after: Any, reader: Any, factor: float, gradient_only: bool
 ) -> None:
-    progress = StopAfter(4)
+    progress = stop_after(4)
     run = training(tmp_path / "poisoned", ADAMW)
     Poisoned(run, {4}, factor, gradient_only=gradient_only)
     with pytest.raises(RunInterrupted):
         run_training(run, progress)
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path / "before", ADAMW), StopAfter(3))
+        run_training(training(tmp_path / "before", ADAMW), stop_after(3))
     assert reader.step(tmp_path / "poisoned") == 4
     assert reader.same_weights(tmp_path / "before", tmp_path / "poisoned")
     keys = (tmp_path / "poisoned" / "seen-0.txt").read_text().splitlines()[3].replace(" ", ", ")
@@ -526,15 +307,15 @@ def test_a_step_that_is_not_finite_updates_nothing(
     assert f" on {keys}; nothing was updated" in told
 
 
-def test_too_many_bad_steps_end_the_run(tmp_path: Path) -> None:
+def test_too_many_bad_steps_end_the_run(tmp_path: Path, training: Any) -> None:
     run = training(tmp_path, {**ADAMW, "max_bad_steps": 2})
     Poisoned(run, {3, 6, 8}, float("nan"))
     with pytest.raises(RunError, match=r"step 8: the loss is nan on toy-.*train.max_bad_steps is 2"):
         run_training(run, Silent())
 
 
-def test_a_spike_is_named_and_not_mistaken(tmp_path: Path) -> None:
-    progress = StopAfter()
+def test_a_spike_is_named_and_not_mistaken(tmp_path: Path, training: Any, stop_after: Any) -> None:
+    progress = stop_after()
     run = training(tmp_path, ADAMW, (30,))
     Poisoned(run, {25}, 1000.0)
     run_training(run, progress)
@@ -544,7 +325,7 @@ def test_a_spike_is_named_and_not_mistaken(tmp_path: Path) -> None:
     assert told.endswith(f" on {keys}")
 
 
-def test_a_step_looks_at_the_device_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_looks_at_the_device_once(tmp_path: Path, training: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the update is decided, and nowhere else in the module and what watches it."""
     run = training(tmp_path, {**ADAMW, "gradient_clip": 0.5}, (6,))
     looks: list[str] = []

@@ -93,18 +93,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(state.parameters)
 
 
-class StopAt(Silent):
-    """Sends a signal to this process when so many steps are done."""
-
-    def __init__(self, step: int, number: int) -> None:
-        self.left, self.number = step, number
-
-    def advance(self, steps: int = 1, facts: str = "") -> None:
-        self.left -= steps
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-
-
 def test_a_run_leaves_its_records_and_learns(tmp_path: Path) -> None:
     run = training(tmp_path, steps=(40, 6))
     outcome = run_training(run, Silent())
@@ -120,10 +108,10 @@ def test_a_run_leaves_its_records_and_learns(tmp_path: Path) -> None:
     assert list((tmp_path / "adapter").iterdir())
 
 
-def test_a_run_stopped_at_a_stages_end_begins_the_next_once_more(tmp_path: Path) -> None:
+def test_a_run_stopped_at_a_stages_end_begins_the_next_once_more(tmp_path: Path, stop_after: Any) -> None:
     run_training(training(tmp_path / "whole"), Silent())
     with pytest.raises(RunInterrupted, match="go on with: sigma-run again") as caught:
-        run_training(training(tmp_path / "parts"), StopAt(5, signal.SIGTERM))
+        run_training(training(tmp_path / "parts"), stop_after(5, signal.SIGTERM))
     assert caught.value.exit_code == 143
     assert find_newest(tmp_path / "parts" / "checkpoints").newest.step == 5
     run_training(training(tmp_path / "parts"), Silent())
@@ -135,11 +123,13 @@ def test_a_run_stopped_at_a_stages_end_begins_the_next_once_more(tmp_path: Path)
     assert losses[0] == losses[1]
 
 
-def test_forgetting_the_optimizer_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgetting_the_optimizer_would_be_noticed(
+    tmp_path: Path, stop_after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The negative of the test above: without the optimizer's state the weights differ."""
     run_training(training(tmp_path / "whole"), Silent())
     with pytest.raises(RunInterrupted):
-        run_training(training(tmp_path / "parts"), StopAt(5, signal.SIGINT))
+        run_training(training(tmp_path / "parts"), stop_after(5, signal.SIGINT))
     from sigma_framework.training.lightning_module import SigmaModule
 
     before = SigmaModule.__init__
@@ -241,14 +231,17 @@ def test_the_time_limit_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (tmp_path / "adapter").exists()
 
 
-def test_a_second_interrupt_stops_at_once_with_130(tmp_path: Path) -> None:
-    class Twice(StopAt):
-        def note(self, text: str) -> None:
-            if "again to stop at once" in text:
-                os.kill(os.getpid(), signal.SIGINT)
+def test_a_second_interrupt_stops_at_once_with_130(
+    tmp_path: Path, stop_after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt_again(text: str) -> None:
+        if "again to stop at once" in text:
+            os.kill(os.getpid(), signal.SIGINT)
 
+    progress = stop_after(2, signal.SIGINT)
+    monkeypatch.setattr(progress, "note", interrupt_again)
     with pytest.raises(RunInterrupted, match="stopped at once") as caught:
-        run_training(training(tmp_path), Twice(2, signal.SIGINT))
+        run_training(training(tmp_path), progress)
     assert caught.value.exit_code == 130
 
 

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sigma_framework import Example, SigmaError
+from sigma_framework import Backbone, Example, SigmaError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
 from sigma_framework.recipe.training_schema import OptimizerBlock, TrainBlock
 from sigma_framework.testing import TinyBackbone, ToySource
 from sigma_framework.training.adapter_objective import AdapterObjective, AdapterOptions, Granularity
 from sigma_framework.training.curriculum import StagePlan, plan_batches
+from sigma_framework.training.encoding_cache import EncodingCache
 from sigma_framework.training.run import run_training
 from sigma_framework.training.training_run import TrainingRun
 
@@ -55,23 +56,29 @@ class Moody:
         return losses * (1 + 0.01 * mood)
 
 
-def objective(folder: Path, mood: bool, weights: str | None = None) -> Any:
-    """Of the tiny backbone, or of a small FLUX.1 Kontext, which has blocks."""
+def adapter_objective(backbone: Backbone, cache: EncodingCache | None = None) -> AdapterObjective:
+    """Learns an adapter of any backbone, with boxes."""
     host = PluginHost.discover()
-    box = host.resolve("control", "box2d")
-    sampler = host.resolve("sampler", "generate")
-    backbone: Any = TinyBackbone()
-    if weights is not None:
-        found = host.resolve("backbone", "flux_kontext")
-        backbone = host.make(found, found.spec.config(weights=weights, device="cpu"))
-    inner = AdapterObjective(
+    box, sampler = host.resolve("control", "box2d"), host.resolve("sampler", "generate")
+    return AdapterObjective(
         backbone,
         {"box2d": host.make(box, box.spec.config())},
         [Granularity(name="boxes", controls=("box2d",), weight=1.0)],
         host.make(sampler, sampler.spec.config()),
         OPTIONS,
         seed=1,
+        cache=cache,
     )
+
+
+def objective(folder: Path, mood: bool, weights: str | None = None) -> Any:
+    """Of the tiny backbone, or of a small FLUX.1 Kontext, which has blocks."""
+    backbone: Any = TinyBackbone()
+    if weights is not None:
+        host = PluginHost.discover()
+        found = host.resolve("backbone", "flux_kontext")
+        backbone = host.make(found, found.spec.config(weights=weights, device="cpu"))
+    inner = adapter_objective(backbone)
     seen = folder / f"seen-{os.environ.get('LOCAL_RANK', '0')}.txt"
     made = Moody(inner, seen)
     if not mood:

@@ -1,14 +1,15 @@
-"""Pictures that lie inside other files: decoded without trusting them, and squared for a source of one size."""
+"""Pictures in folders and inside other files: decoded without trusting them, and squared for a source of one size."""
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sigma_framework import DataError
+from sigma_framework import Camera, DataError
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -16,8 +17,30 @@ Mask = NDArray[np.bool_]
 MAX_PIXELS = 50_000_000
 """Of one picture."""
 FORMATS = ("PNG", "JPEG", "WEBP")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+"""Of files that hold them."""
+USUAL_FOV_Y = 50.0
+"""Vertical field of view that pictures are taken to have, degrees."""
 _MASK_LEVEL = 128
 """Masks hold the pixels above this level; they may be stored as JPEG."""
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file has one of ``ENDINGS``; it is not opened."""
+    return file.suffix.lower() in ENDINGS and file.is_file()
+
+
+def read_rgb(file: Path, name: str) -> Rgb:
+    """As ``decode_rgb``, of a file.
+
+    Raises:
+        DataError: cannot be read, or as there.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from error
+    return decode_rgb(content, name)
 
 
 def decode_rgb(content: bytes, name: str) -> Rgb:
@@ -71,6 +94,12 @@ def square_around(picture: Rgb, mask: Mask | None, side: int) -> tuple[Rgb, Mask
         return scaled, None
     part = Image.fromarray(mask[top : top + edge, left : left + edge].astype(np.uint8) * 255)
     return scaled, np.asarray(part.resize((side, side), Image.Resampling.BOX)) >= _MASK_LEVEL
+
+
+def usual_camera(side: int) -> dict[str, float]:
+    """``camera`` of a record whose picture is a square of ``side`` pixels and says nothing of its own."""
+    camera = Camera.from_fov_y(USUAL_FOV_Y, side, side)
+    return {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")}
 
 
 def box_of_mask(mask: Mask) -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sigma_annotators.learned.answers import plain, without_reasoning
 from sigma_annotators.learned.config import CaptionerConfig
-from sigma_annotators.learned.language_models import ServerModel
+from sigma_annotators.learned.language_models import Message, ServerModel, asked_again
 from sigma_annotators.learned.weights import with_models
 from sigma_annotators.records import kept, require
 
@@ -72,7 +72,7 @@ class Captioner:
     ) -> str | None:
         """A sentence, or None when no answer can be used."""
         content = [{"type": "image_url", "image_url": {"url": _sent(picture)}}, {"type": "text", "text": question}]
-        opening: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        opening: list[Message] = [{"role": "user", "content": content}]
         messages = opening
         for seed in seeds:
             text = self._model.answer(messages, seed)
@@ -80,8 +80,7 @@ class Captioner:
             reason = self._refusal(sentence, forbidden)
             if reason is None:
                 return sentence
-            told = {"role": "user", "content": _TOLD.format(reason=reason)}
-            messages = [*opening, {"role": "assistant", "content": text}, told]
+            messages = asked_again(opening, text, _TOLD.format(reason=reason))
         return None
 
     def _refusal(self, sentence: str, forbidden: Sequence[str]) -> str | None:

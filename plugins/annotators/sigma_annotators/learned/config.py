@@ -76,8 +76,7 @@ class CaptionerConfig:
             raise ValueError("attempts >= 1, longest >= 3, max_tokens >= 16 and timeout > 0 are expected")
         if not (0 <= self.temperature <= 2 and 0 < self.top_p <= 1):
             raise ValueError("0 <= temperature <= 2 and 0 < top_p <= 1 are expected")
-        if not self.server.startswith(("http://", "https://")):
-            raise ValueError(f"server: found {self.server}, expected an address that starts with http:// or https://")
+        _require_address(self.server)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +122,8 @@ class PromptWriterConfig:
             raise ValueError("attempts >= 1, max_tokens >= 16, timeout > 0 and one theme or more are expected")
         if not (0 < self.temperature <= 2 and 0 < self.top_p <= 1):
             raise ValueError("0 < temperature <= 2 and 0 < top_p <= 1 are expected")
-        if self.server is not None and not self.server.startswith(("http://", "https://")):
-            raise ValueError(f"server: found {self.server}, expected an address that starts with http:// or https://")
+        if self.server is not None:
+            _require_address(self.server)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,3 +269,8 @@ class ReposerConfig:
                 text.format(subject="x", place="y")
             except (KeyError, IndexError, ValueError) as error:
                 raise ValueError(f"prompts: {text!r}: only {{subject}} and {{place}} may stand in braces") from error
+
+
+def _require_address(server: str) -> None:
+    if not server.startswith(("http://", "https://")):
+        raise ValueError(f"server: found {server}, expected an address that starts with http:// or https://")

@@ -64,6 +64,17 @@ class ServerOptions(Protocol):
         ...
 
 
+def asked_again(opening: Sequence[Message], answer: str, told: str) -> list[Message]:
+    """The conversation that goes on after an answer that cannot be used; answers before it are left out.
+
+    Args:
+        opening: how the conversation began.
+        answer: the model's last one.
+        told: what is wrong with it.
+    """
+    return [*opening, {"role": "assistant", "content": answer}, {"role": "user", "content": told}]
+
+
 class LanguageModel(Protocol):
     """Answers a conversation; the same seed gives the same answer where the model allows."""
 

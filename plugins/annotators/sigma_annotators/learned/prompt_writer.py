@@ -16,7 +16,7 @@ from sigma_annotators.learned.answers import (
     request_of,
 )
 from sigma_annotators.learned.config import PromptWriterConfig
-from sigma_annotators.learned.language_models import LanguageModel, LocalModel, ServerModel
+from sigma_annotators.learned.language_models import LanguageModel, LocalModel, Message, ServerModel, asked_again
 from sigma_annotators.learned.weights import with_models
 from sigma_annotators.records import is_told, kept
 
@@ -73,7 +73,7 @@ class PromptWriter:
 
     def _ask(self, request: str, seeds: Sequence[int], said: set[str]) -> tuple[Answer | None, int, str]:
         """(answer, how often it was asked for, why there is none)."""
-        opening = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": request}]
+        opening: list[Message] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": request}]
         messages, reason = opening, ""
         for attempt, seed in enumerate(seeds, 1):
             text = self._model.answer(messages, seed)
@@ -86,5 +86,5 @@ class PromptWriter:
             except UnusableAnswer as error:
                 reason = "no usable answer" if reason != "said before" else reason
                 told = _TOLD.format(reasons="; ".join(error.reasons[:5]))
-                messages = [*opening, {"role": "assistant", "content": text}, {"role": "user", "content": told}]
+                messages = asked_again(opening, text, told)
         return None, len(seeds), reason

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sigma_datasources.any_insertion.config import AnyInsertionConfig
 from sigma_datasources.parquet import ParquetRows, picture_bytes
-from sigma_datasources.pictures import box_of_mask, decode_mask, decode_rgb, square_around
+from sigma_datasources.pictures import box_of_mask, decode_mask, decode_rgb, square_around, usual_camera
 from sigma_datasources.replacement import SoundExamples
 from sigma_framework import Camera, DataError, Example, SubjectAnnotation, square_on_white
 
@@ -126,7 +126,6 @@ class AnyInsertionSource:
         target, shown = square_around(target, mask, config.image_size)
         if shown is None or not shown.any():
             raise DataError(f"{name}: tar_mask is too small for {config.image_size} pixels")
-        camera = Camera.from_fov_y(50.0, config.image_size, config.image_size)
         return {
             "key": entry.key,
             "target": target,
@@ -134,7 +133,7 @@ class AnyInsertionSource:
             "masks": shown[None],
             "boxes_xyxy": [list(box_of_mask(shown))],
             "captions": [with_article(entry.label)],
-            "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
+            "camera": usual_camera(config.image_size),
             "per_subject": ["identities"],
             "provenance": {"source": "AnyInsertion", "record": entry.key, "label": entry.label},
             "licence": config.licence,

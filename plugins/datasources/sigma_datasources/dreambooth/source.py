@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from sigma_datasources.any_insertion.source import with_article
 from sigma_datasources.dreambooth.config import DreamBoothConfig
-from sigma_datasources.pictures import decode_rgb, square_around
+from sigma_datasources.pictures import is_picture, read_rgb, square_around, usual_camera
 from sigma_datasources.replacement import SoundExamples
-from sigma_framework import Camera, DataError, Example
+from sigma_framework import DataError, Example
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _CLASSES = "prompts_and_classes.txt"
 """The data set's own list of classes, one ``folder,class`` per line in its first part."""
 
@@ -40,12 +39,12 @@ class DreamBoothSource:
                 "01.jpg, ... (the targets)"
             )
         self._classes = _classes(self._root / _CLASSES)
-        self._sound = SoundExamples(
+        self._sound = SoundExamples.alike(
             f"dreambooth {config.path}",
-            np.ones(len(self._pairs), np.int64),
-            np.full((len(self._pairs), 2), config.image_size, np.int64),
-            max_bad=config.max_bad,
-            quarantine=config.quarantine,
+            len(self._pairs),
+            subjects=1,
+            side=config.image_size,
+            tolerance=config,
             name_of=lambda index: self._name(self._pairs[index][1]),
         )
 
@@ -90,24 +89,19 @@ class DreamBoothSource:
 
     def _record(self, index: int) -> dict[str, Any]:
         reference, file = self._pairs[index]
-        camera = Camera.from_fov_y(50.0, self.config.image_size, self.config.image_size)
         folder = file.parent.name
         return {
             "key": self._name(file),
             "target": self._read(file, self.config.image_size),
             "reference": self._read(reference, self.config.reference_size),
             "captions": [with_article(self._classes.get(folder, re.sub(r"[_\d]+$", "", folder) or folder))],
-            "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
+            "camera": usual_camera(self.config.image_size),
             "provenance": {"source": "DreamBooth", "file": self._name(file), "reference": self._name(reference)},
             "licence": self.config.licence,
         }
 
     def _read(self, file: Path, side: int) -> NDArray[np.uint8]:
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{self._name(file)}: cannot be read ({error.strerror})") from error
-        return square_around(decode_rgb(content, self._name(file)), None, side)[0]
+        return square_around(read_rgb(file, self._name(file)), None, side)[0]
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self._root).as_posix()
@@ -115,7 +109,7 @@ class DreamBoothSource:
 
 def _pictures(folder: Path) -> list[Path]:
     """In the order of their names; the first is the reference."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS and file.is_file())
+    return sorted(filter(is_picture, folder.iterdir()))
 
 
 def _classes(file: Path) -> Mapping[str, str]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sigma_datasources.musar_gen.config import MusarGenConfig
 from sigma_datasources.parquet import ParquetRows, picture_bytes
-from sigma_datasources.pictures import decode_rgb, square_around
+from sigma_datasources.pictures import decode_rgb, square_around, usual_camera
 from sigma_datasources.replacement import SoundExamples
-from sigma_framework import Camera, DataError, Example, square_on_white
+from sigma_framework import DataError, Example, square_on_white
 
 SUBJECTS = (0, 1)
 COLUMNS = ("cond_img_0", "cond_img_1", "tgt_img", "cond_prompt_0", "cond_prompt_1", "prompt")
@@ -85,7 +85,6 @@ class MusarGenSource:
             decode_rgb(picture_bytes(row, "tgt_img", name), f"{name}: tgt_img"), None, config.image_size
         )
         references = [decode_rgb(picture_bytes(row, f"cond_img_{k}", name), f"{name}: cond_img_{k}") for k in SUBJECTS]
-        camera = Camera.from_fov_y(50.0, config.image_size, config.image_size)
         scene = _SCENE.search(texts["prompt"])
         record = {
             "key": f"musar-{index:06d}",
@@ -93,7 +92,7 @@ class MusarGenSource:
             "identities": [square_on_white(reference, config.identity_size) for reference in references],
             "captions": [texts[f"cond_prompt_{k}"] for k in SUBJECTS],
             "prompt_full": texts["prompt"],
-            "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
+            "camera": usual_camera(config.image_size),
             "per_subject": ["identities"],
             "provenance": {"source": "MUSAR-Gen", "row": name},
             "licence": "Apache-2.0",

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from sigma_datasources.any_insertion.source import with_article
 from sigma_datasources.photographs.config import PhotographsConfig
-from sigma_datasources.pictures import decode_rgb, square_around
+from sigma_datasources.pictures import ENDINGS, is_picture, read_rgb, square_around, usual_camera
 from sigma_datasources.replacement import SoundExamples
-from sigma_framework import Camera, DataError, Example
-
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+from sigma_framework import DataError, Example
 
 
 class PhotographsSource:
@@ -27,9 +25,9 @@ class PhotographsSource:
         if not root.is_dir():
             raise DataError(f"{config.path}: no such folder; give the folder of photographs, e.g. source=FOLDER")
         self._root = root
-        self._files = sorted(file for file in root.rglob("*") if file.suffix.lower() in _ENDINGS and file.is_file())
+        self._files = sorted(filter(is_picture, root.rglob("*")))
         if not self._files:
-            raise DataError(f"{config.path}: holds no picture, expected {', '.join(_ENDINGS)}")
+            raise DataError(f"{config.path}: holds no picture, expected {', '.join(ENDINGS)}")
         self._sound = SoundExamples.alike(
             f"photographs {config.path}",
             len(self._files),
@@ -80,18 +78,13 @@ class PhotographsSource:
     def _record(self, index: int) -> dict[str, Any]:
         file, config = self._files[index], self.config
         name = file.relative_to(self._root).as_posix()
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror})") from error
-        target, _ = square_around(decode_rgb(content, name), None, config.image_size)
+        target, _ = square_around(read_rgb(file, name), None, config.image_size)
         folder = file.parent.name if file.parent != self._root else self._root.name
-        camera = Camera.from_fov_y(50.0, config.image_size, config.image_size)
         return {
             "key": name,
             "target": target,
             "captions": [config.caption or with_article(folder)],
-            "camera": {field: getattr(camera, field) for field in ("fx", "fy", "cx", "cy")},
+            "camera": usual_camera(config.image_size),
             "provenance": {"source": "photograph", "file": name},
             "licence": config.licence,
         }

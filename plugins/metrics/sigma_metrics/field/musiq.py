@@ -13,6 +13,7 @@ import torch
 from sigma_framework import Result, Scene, WeightsError
 from sigma_metrics.field.config import MusiqConfig
 from sigma_metrics.field.musiq_model import LONGER_SIDES, MusiqModel, read_musiq
+from sigma_metrics.field.pretrained import choose_device
 from sigma_metrics.field.quality import import_pyiqa, pyiqa_facts, pyiqa_scores
 
 CHECKPOINTS = "https://storage.googleapis.com/gresearch/musiq/"
@@ -39,7 +40,7 @@ class Musiq:
                 _OF_PYIQA[self._config.variant], self._config.weights, self._config.device, result
             )
             return
-        model = _loaded(self._file, _device(self._config))
+        model = _loaded(self._file, choose_device(self._config.device))
         self._values += [model.score(np.asarray(image.convert("RGB"))) for image in result.images]
 
     def compute(self) -> Mapping[str, Sequence[float]]:
@@ -104,12 +105,6 @@ def _fetch(address: str, file: Path) -> None:
 @functools.lru_cache(maxsize=2)
 def _loaded(file: Path, device: str) -> MusiqModel:
     return MusiqModel(read_musiq(file), torch.device(device))
-
-
-def _device(config: MusiqConfig) -> str:
-    if config.device != "auto":
-        return config.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _file_of(variant: str) -> str:

@@ -60,6 +60,13 @@ class Pretrained:
         return read["pixel_values"].to(self.device)
 
 
+def choose_device(device: str) -> str:
+    """What ``auto`` stands for on this machine; any other name as it is."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def find_model(metric: str, weights: str, revision: str | None, device: str) -> Place:
     """Makes sure that the model is there, by its ``config.json`` alone.
 
@@ -67,7 +74,7 @@ def find_model(metric: str, weights: str, revision: str | None, device: str) -> 
         WeightsError: no such folder, no such model, gated, or not on this machine and offline.
     """
     folder = Path(weights).expanduser()
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = choose_device(device)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise WeightsError(f"{metric}: {weights} has no config.json; expected a folder that transformers wrote")

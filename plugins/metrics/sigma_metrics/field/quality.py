@@ -15,7 +15,15 @@ from torch.nn import functional
 from sigma_framework import PluginError, Result, Scene
 from sigma_metrics.field.config import ClipIqaConfig
 from sigma_metrics.field.identity import image_features
-from sigma_metrics.field.pretrained import Pretrained, find_model, load_model, load_tokenizer, pooled, variant_name
+from sigma_metrics.field.pretrained import (
+    Pretrained,
+    choose_device,
+    find_model,
+    load_model,
+    load_tokenizer,
+    pooled,
+    variant_name,
+)
 
 EXTRA = "iqa-noncommercial"
 """The extra that brings pyiqa; nothing else asks for it."""
@@ -73,7 +81,7 @@ def _prompt_features(model: Pretrained, tokenizer: Any, prompts: Sequence[str]) 
 @torch.no_grad()
 def pyiqa_scores(model: str, weights: str | None, device: str, result: Result) -> list[float]:
     """One value per image, by a measure of pyiqa."""
-    measure = _create(model, weights, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    measure = _create(model, weights, choose_device(device))
     values = []
     for image in result.images:
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,17 @@
+"""What holds for all tests: signals reach them, however they were started."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Takes back what a shell ignores for jobs in the background, and nohup: the framework and children keep to it."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # only there may handlers be set; pytest-xdist may run its workers' tests in another
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
