@@ -80,6 +80,9 @@ class BackboneSpec(ComponentSpec):
     """Training objectives of this base besides the adapter's, by the name a recipe writes as ``train.objective``."""
     explain: Factory | str | None = None
     """``explain(config, facts) -> dict``: token counts, parameters and memory by closed formulas, without torch."""
+    adapters: Factory | str | None = None
+    """``adapters(config) -> Mapping[str, Path]``: adapters that come with these weights, by the name that a recipe may
+    write in the place of a path; without torch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +90,8 @@ class BackboneSpec(ComponentSpec):
             raise ValueError(f"{self.name}: size_multiple must be at least 1, found {self.size_multiple}")
         if self.explain is not None:
             require_factory(self.explain, f"{self.name}: explain")
+        if self.adapters is not None:
+            require_factory(self.adapters, f"{self.name}: adapters")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ def sigma_register_backbones() -> Iterable[BackboneSpec]:
             ),
         },
         explain="sigma_backbones.flux_kontext.explain:explain",
+        adapters="sigma_backbones.flux_kontext.config:shipped_adapters",
     )
     yield BackboneSpec(
         name="flux2_klein",

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones import POCKET
 from sigma_backbones.checkpointing import BlockCheckpointing, checkpoint_blocks
 from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux2_klein import tokens
@@ -24,7 +23,7 @@ from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_backbones.step_caches import StepCaches
-from sigma_framework import TextTokens, Tokens, WeightsError
+from sigma_framework import TextTokens, Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -212,11 +211,11 @@ class Flux2KleinBackbone:
 
         Returns the text in the file's header.
         """
-        return self.adapters.load(_adapter_place(path, name), name, weight, trainable)
+        return self.adapters.load(Path(path), name, weight, trainable)
 
     def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
-        return self.adapters.swap(_adapter_place(path, name), name, weight)
+        return self.adapters.swap(Path(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
@@ -228,16 +227,6 @@ class Flux2KleinBackbone:
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
         return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
-
-
-def _adapter_place(path: Path, name: str) -> Path:
-    """The path itself, unless it means the shipped adapter of another base."""
-    if str(path) == POCKET and not Path(path).exists():
-        raise WeightsError(
-            f"adapter {name}: {POCKET} is made for flux_kontext, none is shipped for flux2_klein; give "
-            f"adapters.{name}.path=FILE, or adapters.{name}=null for none"
-        )
-    return Path(path)
 
 
 def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones import POCKET, pocket_folder
+from sigma_backbones import POCKET
 from sigma_backbones.checkpointing import BlockCheckpointing, checkpoint_blocks
 from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux_kontext import tokens
@@ -300,22 +300,18 @@ class FluxKontextBackbone:
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
         return self.adapters.write(Path(folder), name, metadata, dtype)
 
-    def adapter_folder(self, name: str) -> Path | None:
-        """The shipped one's for ``pocket``."""
-        return adapter_place(Path(name)) if name == POCKET else None
-
     def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str]:
-        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up.
+        """A ``.safetensors`` file, or a folder that holds one; several add up.
 
         Returns the text in the file's header.
         """
         self._placement.refuse_changes()
-        return self.adapters.load(adapter_place(path), name, weight, trainable)
+        return self.adapters.load(Path(path), name, weight, trainable)
 
     def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
         self._placement.refuse_changes()
-        return self.adapters.swap(adapter_place(path), name, weight)
+        return self.adapters.swap(Path(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
@@ -337,11 +333,6 @@ class FluxKontextBackbone:
 def _in_sequence(conditions: Sequence[Tokens]) -> tuple[Tokens, ...]:
     """Tokens without position ids are not in the sequence: they are read for the depth that they carry alone."""
     return tuple(one for one in conditions if len(one.ids))
-
-
-def adapter_place(path: Path) -> Path:
-    """The folder of the shipped adapter for ``pocket``, else the path itself."""
-    return pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
 
 
 def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
