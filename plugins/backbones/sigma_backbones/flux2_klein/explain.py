@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
-from sigma_backbones.flux2_klein.kept_memory import kept_numbers, planned_blocks
+from sigma_backbones.flux2_klein.kept_memory import kept_numbers
 from sigma_backbones.flux2_klein.parameter_counts import (
     adapter_parameters,
     text_encoder_parameters,
@@ -17,6 +17,7 @@ from sigma_backbones.flux2_klein.parameter_counts import (
     width_of,
 )
 from sigma_backbones.flux_kontext.memory_estimate import vae_activations
+from sigma_backbones.planned_blocks import planned_blocks
 
 TOKEN_PIXELS = 16
 """Side of what one token covers, pixels."""
@@ -120,7 +121,7 @@ def memory_estimate(
     each = int(facts.get("batch_size", 1)) * tokens["total"] * width_of(shape) * size
     twice = double + single if config.gradient_checkpointing else 0
     if config.activation_gb is not None:
-        twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size)
+        twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size, kept_numbers)
     kept = kept_numbers(twice, double, single, size) if trains else RUNNING_KEPT
     estimate = {
         "weights": size * sum(parameters[name] for name in ("transformer", "vae", "text_encoders")),
