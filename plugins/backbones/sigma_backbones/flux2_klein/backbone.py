@@ -23,14 +23,11 @@ from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_backbones.step_caches import StepCaches
+from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import TextTokens, Tokens
 
 logger = logging.getLogger(__name__)
 
-VAE_FACTOR = 8
-"""Pixels per latent."""
-TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
-"""Pixels per token, along each side."""
 CUTS_REPORTED = 3
 """Warnings of cut prompts per backbone: a training run would log thousands."""
 
@@ -113,10 +110,10 @@ class Flux2KleinBackbone:
 
         A loop begins here: a step cache of the transformer forgets the last one.
         """
-        height, width = _latent_size(size_hw)
-        rows, columns = height // tokens.PATCH, width // tokens.PATCH
+        height, width = latent_size(size_hw)
+        rows, columns = height // PATCH, width // PATCH
         self._caches.begin()
-        shape = (1, self._latent_channels * tokens.PATCH**2, rows, columns)
+        shape = (1, self._latent_channels * PATCH**2, rows, columns)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
         values = torch.cat([packed.to(self.device) for packed in drawn]).flatten(2).transpose(1, 2)
         return Tokens(values=values.contiguous(), ids=self._ids("target", height, width))
@@ -141,7 +138,7 @@ class Flux2KleinBackbone:
         Raises:
             ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
         """
-        height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        height, width = latent_size((images.shape[-2], images.shape[-1]))
         vae = self.parts.vae
         images = images.to(self.device, vae.dtype)
         alone = role == "identity" and self.config.identity_encoding == "blocks"
@@ -174,13 +171,13 @@ class Flux2KleinBackbone:
         """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
         vae = self.parts.vae
         packed = tokens.denormalise(values.to(self.device).float(), vae)
-        latents = tokens.unpack(packed, *_latent_size(size_hw))
+        latents = tokens.unpack(packed, *latent_size(size_hw))
         images = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         return images.float().clamp(-1, 1)
 
     def region_tokens(self, region: Tensor) -> Tensor:
         """(h, w) in [0, 1] -> (1, l, 128): 1 for each latent that has a pixel of the region in its 8 x 8 block."""
-        _latent_size((region.shape[-2], region.shape[-1]))
+        latent_size((region.shape[-2], region.shape[-1]))
         touched = nn.functional.max_pool2d((region > 0).float()[None, None], VAE_FACTOR).to(self.device)
         return tokens.pack(touched.expand(1, self._latent_channels, -1, -1))
 
@@ -226,11 +223,4 @@ class Flux2KleinBackbone:
         return int(self.parts.vae.config.latent_channels)
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
-        return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
-
-
-def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    height, width = size_hw
-    if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
-        raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
-    return height // VAE_FACTOR, width // VAE_FACTOR
+        return image_ids(role, height // PATCH, width // PATCH, self.device)

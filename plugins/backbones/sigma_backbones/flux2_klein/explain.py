@@ -18,9 +18,8 @@ from sigma_backbones.flux2_klein.parameter_counts import (
 )
 from sigma_backbones.flux_kontext.memory_estimate import vae_activations
 from sigma_backbones.planned_blocks import planned_blocks
+from sigma_backbones.token_grid import token_counts
 
-TOKEN_PIXELS = 16
-"""Side of what one token covers, pixels."""
 TEXT_LENGTH = 512
 """Tokens that the pipeline pads prompts to."""
 FULL_SCALE_CONFIGS: Mapping[str, Mapping[str, Any]] = {
@@ -90,18 +89,6 @@ def explain(config: Flux2KleinConfig, facts: Mapping[str, Any]) -> dict[str, Any
         "memory_bytes": memory_estimate(config, facts, shapes["transformer"], tokens, parameters),
         "licence": LICENCES.get(config.weights, OTHER_LICENCE),
     }
-
-
-def token_counts(facts: Mapping[str, Any], text_length: int) -> dict[str, int]:
-    """Tokens per role: one per 16 x 16 pixels, identity images stacked along the height (section 3.2)."""
-    height, width = facts["size_hw"]
-    side = facts["identity_size"]
-    block_height, block_width = side if isinstance(side, tuple | list) else (side, side)
-    target = (height // TOKEN_PIXELS) * (width // TOKEN_PIXELS)
-    identity = int(facts["subjects"]) * (block_height // TOKEN_PIXELS) * (block_width // TOKEN_PIXELS)
-    counts = {"text": int(facts.get("text_length") or text_length), "target": target, "identity": identity}
-    counts["spatial"] = target
-    return {**counts, "total": sum(counts.values())}
 
 
 def memory_estimate(

@@ -31,14 +31,11 @@ from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_backbones.step_caches import StepCaches
+from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
 
-VAE_FACTOR = 8
-"""Pixels per latent."""
-TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
-"""Pixels per token, along each side."""
 CUTS_REPORTED = 3
 """Warnings of cut prompts per backbone: a training run would log thousands."""
 POCKET_HOME = (96, 192)
@@ -133,7 +130,7 @@ class FluxKontextBackbone:
 
         A loop begins here: a step cache of the transformer forgets the last one.
         """
-        height, width = _latent_size(size_hw)
+        height, width = latent_size(size_hw)
         if self.config.weights == POCKET and not all(POCKET_HOME[0] <= side <= POCKET_HOME[1] for side in size_hw):
             logger.warning("pocket is at home between %d and %d pixels, found %d x %d", *POCKET_HOME, *size_hw[::-1])
         self._caches.begin()
@@ -160,7 +157,7 @@ class FluxKontextBackbone:
         Raises:
             ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
         """
-        height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        height, width = latent_size((images.shape[-2], images.shape[-1]))
         self._placement.take_turn("image")
         images = images.to(self.device, self.parts.vae.dtype)
         if role == "spatial" and self._control is not None:
@@ -262,14 +259,14 @@ class FluxKontextBackbone:
     def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
         self._placement.take_turn("image")
-        latents = tokens.unpack(values.to(self.device).float(), *_latent_size(size_hw))
+        latents = tokens.unpack(values.to(self.device).float(), *latent_size(size_hw))
         with self._placement.decoding() as vae:
             images = vae.decode(tokens.denormalise(latents, vae).to(vae.dtype), return_dict=False)[0]
         return images.float().clamp(-1, 1)
 
     def region_tokens(self, region: Tensor) -> Tensor:
         """(h, w) in [0, 1] -> (1, l, 64): 1 for each latent that has a pixel of the region in its 8 x 8 block."""
-        _latent_size((region.shape[-2], region.shape[-1]))
+        latent_size((region.shape[-2], region.shape[-1]))
         touched = nn.functional.max_pool2d((region > 0).float()[None, None], VAE_FACTOR).to(self.device)
         return tokens.pack(touched.expand(1, int(self.parts.vae.config.latent_channels), -1, -1))
 
@@ -327,19 +324,12 @@ class FluxKontextBackbone:
         return torch.full((batch,), float(guidance), device=self.device)
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
-        return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+        return image_ids(role, height // PATCH, width // PATCH, self.device)
 
 
 def _in_sequence(conditions: Sequence[Tokens]) -> tuple[Tokens, ...]:
     """Tokens without position ids are not in the sequence: they are read for the depth that they carry alone."""
     return tuple(one for one in conditions if len(one.ids))
-
-
-def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    height, width = size_hw
-    if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
-        raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
-    return height // VAE_FACTOR, width // VAE_FACTOR
 
 
 def _shift(config: Mapping[str, Any], target_length: int) -> float:

@@ -10,14 +10,13 @@ import torch
 
 from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
 from sigma_backbones.flux_kontext.loading import FluxKontextParts
+from sigma_backbones.token_grid import VAE_FACTOR
 from sigma_framework import WeightsError
 
 Turn = Literal["text", "image"]
 """Text encoders, or transformer and VAE: nothing needs both at once."""
 TILE_PIXELS = 512
 """Side of what a tiled decoding sees at once; a FLUX VAE's own tile is 1024, which tiles nothing at 1024 pixels."""
-VAE_FACTOR = 8
-"""Pixels per latent."""
 
 
 class Placement:
