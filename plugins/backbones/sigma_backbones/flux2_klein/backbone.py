@@ -22,6 +22,7 @@ from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.resting_text import RestingText
 from sigma_backbones.step_caches import StepCaches
 from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import TextTokens, Tokens
@@ -52,7 +53,7 @@ class Flux2KleinBackbone:
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._caches = StepCaches(parts.transformer)
         self._cuts_to_report = CUTS_REPORTED
-        self._text_rests = False
+        self._text = RestingText([parts.text_encoder])
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         self.checkpointing: BlockCheckpointing | None = None
         if config.gradient_checkpointing:
@@ -77,16 +78,12 @@ class Flux2KleinBackbone:
         """Moves all models; returns itself."""
         for model in self.parts.models():
             model.to(device)
-        self._text_rests = False
+        self._text.moved()
         return self
 
     def rest_text_encoders(self) -> None:
         """To the CPU until a prompt is encoded again."""
-        if not self._text_rests:
-            self.parts.text_encoder.to("cpu")
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._text_rests = True
+        self._text.rest(self.device)
 
     def modules(self) -> Sequence[nn.Module]:
         """The transformer, the VAE and the text encoder."""
@@ -121,9 +118,7 @@ class Flux2KleinBackbone:
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
-        if self._text_rests:
-            self.parts.text_encoder.to(self.device)
-            self._text_rests = False
+        self._text.wake(self.device)
         if self._cuts_to_report:
             for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
                 self._cuts_to_report -= 1
