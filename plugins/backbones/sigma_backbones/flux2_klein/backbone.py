@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from sigma_backbones.flux2_klein.loading import Flux2KleinParts, load_parts
 from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
+from sigma_backbones.flux_kontext.schedule import shifted_timesteps
 from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_backbones.resting_text import RestingText
 from sigma_backbones.step_caches import StepCaches
@@ -181,13 +181,10 @@ class Flux2KleinBackbone:
 
         mu depends on the number of the target's tokens and on that of the steps (section 3 has the tokens alone).
         """
-        if count < 1:
-            raise ValueError(f"steps must be at least 1, found {count}")
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         mu = compute_empirical_mu(image_seq_len=target_length, num_steps=count)
-        self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
-        return self._scheduler.sigmas.float().to(self.device)
+        return shifted_timesteps(self._scheduler, count, mu).to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from sigma_backbones.flux_kontext.memory_estimate import kept_numbers
 from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
 from sigma_backbones.flux_kontext.quantization import quantization_options, require_quantization
+from sigma_backbones.flux_kontext.schedule import shift_for, shifted_timesteps
 from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
@@ -40,8 +40,6 @@ CUTS_REPORTED = 3
 """Warnings of cut prompts per backbone: a training run would log thousands."""
 POCKET_HOME = (96, 192)
 """Sides of pictures that the shipped model makes sense of, pixels."""
-DEFAULT_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
-"""FLUX.1's schedule shift, for a scheduler whose config does not say it."""
 
 
 def build(config: FluxKontextConfig) -> FluxKontextBackbone:
@@ -272,12 +270,8 @@ class FluxKontextBackbone:
 
     def timesteps(self, count: int, target_length: int) -> Tensor:
         """(count + 1,) float32: linspace(1, 1 / count), shifted for the target's tokens alone, then 0 (section 3)."""
-        if count < 1:
-            raise ValueError(f"steps must be at least 1, found {count}")
-        self._scheduler.set_timesteps(
-            sigmas=np.linspace(1.0, 1 / count, count), mu=_shift(self._scheduler.config, target_length)
-        )
-        return self._scheduler.sigmas.float().to(self.device)
+        mu = shift_for(self._scheduler.config, target_length)
+        return shifted_timesteps(self._scheduler, count, mu).to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part.
@@ -330,10 +324,3 @@ class FluxKontextBackbone:
 def _in_sequence(conditions: Sequence[Tokens]) -> tuple[Tokens, ...]:
     """Tokens without position ids are not in the sequence: they are read for the depth that they carry alone."""
     return tuple(one for one in conditions if len(one.ids))
-
-
-def _shift(config: Mapping[str, Any], target_length: int) -> float:
-    """mu of FLUX.1's schedule: linear in the number of target tokens."""
-    value = {name: float(config.get(name, default)) for name, default in DEFAULT_SHIFT.items()}
-    slope = (value["max_shift"] - value["base_shift"]) / (value["max_image_seq_len"] - value["base_image_seq_len"])
-    return value["base_shift"] + slope * (target_length - value["base_image_seq_len"])
