@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,11 @@ from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.flux_kontext.schedule import shifted_timesteps
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.prompt_cuts import PromptCuts
 from sigma_backbones.resting_text import RestingText
 from sigma_backbones.step_caches import StepCaches
 from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import TextTokens, Tokens
-
-logger = logging.getLogger(__name__)
-
-CUTS_REPORTED = 3
-"""Warnings of cut prompts per backbone: a training run would log thousands."""
 
 
 def build(config: Flux2KleinConfig) -> Flux2KleinBackbone:
@@ -52,7 +47,7 @@ class Flux2KleinBackbone:
         self.config = config
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._caches = StepCaches(parts.transformer)
-        self._cuts_to_report = CUTS_REPORTED
+        self._cuts = PromptCuts()
         self._text = RestingText([parts.text_encoder])
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         self.checkpointing: BlockCheckpointing | None = None
@@ -119,11 +114,7 @@ class Flux2KleinBackbone:
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
         self._text.wake(self.device)
-        if self._cuts_to_report:
-            for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
-                self._cuts_to_report -= 1
-                read = text_length(self.parts)
-                logger.warning("a prompt has %d tokens, this base reads %d; cut off: %r", tokens_found, read, lost)
+        self._cuts.report(lambda: cut_prompts(self.parts, prompts), text_length(self.parts))
         return encode_prompts(self.parts, prompts, self.device)
 
     @torch.no_grad()

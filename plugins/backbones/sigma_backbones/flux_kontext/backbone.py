@@ -30,14 +30,13 @@ from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.prompt_cuts import PromptCuts
 from sigma_backbones.step_caches import StepCaches
 from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
 
-CUTS_REPORTED = 3
-"""Warnings of cut prompts per backbone: a training run would log thousands."""
 POCKET_HOME = (96, 192)
 """Sides of pictures that the shipped model makes sense of, pixels."""
 
@@ -68,7 +67,7 @@ class FluxKontextBackbone:
         self._control = control
         self._placement = Placement(parts, config, next(iter(parts.transformer.parameters())).device)
         self.adapters = LoadedAdapters(LORA, parts.transformer)
-        self._cuts_to_report = CUTS_REPORTED
+        self._cuts = PromptCuts()
         self._plan = plan_steps(parts.transformer)
         self._caches = StepCaches(parts.transformer)
         self.checkpointing: BlockCheckpointing | None = None
@@ -141,11 +140,7 @@ class FluxKontextBackbone:
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
         self._placement.take_turn("text")
-        if self._cuts_to_report:
-            for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
-                self._cuts_to_report -= 1
-                read = text_length(self.parts)
-                logger.warning("a prompt has %d tokens, this base reads %d; cut off: %r", tokens_found, read, lost)
+        self._cuts.report(lambda: cut_prompts(self.parts, prompts), text_length(self.parts))
         return encode_prompts(self.parts, prompts, self.device)
 
     @torch.no_grad()
