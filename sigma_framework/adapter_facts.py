@@ -86,7 +86,7 @@ def check_digest(name: str, path: Path, sha256: str | None) -> None:
     if not file.is_file():
         raise WeightsError(
             f"adapters.{name}.sha256: found no file to compare at {path}, expected an adapter's file or folder in "
-            f"adapters.{name}.path; what a backbone ships under a name of its own has no digest: remove the key"
+            f"adapters.{name}.path"
         )
     digest = digest_of(file)
     if digest != sha256.lower():
@@ -97,7 +97,7 @@ def check_digest(name: str, path: Path, sha256: str | None) -> None:
 
 
 def digests_of(recipe: Recipe) -> dict[str, str]:
-    """SHA-256 of every adapter that is a file, by its name in the recipe; a backbone's own names are left out."""
+    """SHA-256 of every adapter that is a file, by its name in the recipe."""
     found = {}
     for name, adapter in recipe.adapters.items():
         file = Path(adapter.path) / ADAPTER_FILE if Path(adapter.path).is_dir() else Path(adapter.path)

@@ -208,15 +208,6 @@ class SelfPlacing(Protocol):
 
 
 @runtime_checkable
-class NamedAdapters(Protocol):
-    """What a backbone may be able to do besides: ship adapters under names of its own, which ``load_adapter`` takes."""
-
-    def adapter_folder(self, name: str) -> Path | None:
-        """Where the adapter of this name lies; None for a name that is not the backbone's."""
-        ...
-
-
-@runtime_checkable
 class Objective(Protocol):
     """What a training run minimises and what it saves; adapters are the core's, others come with a backbone's spec.
 

@@ -82,12 +82,15 @@ class BackboneSpec(ComponentSpec):
     """``explain(config, facts) -> dict``: token counts, parameters and memory by closed formulas, without torch."""
     sizes: Factory | str | None = None
     """``sizes(config) -> ImageSizes | None``: what these weights are made for, without torch; None: any size."""
+    adapters: Factory | str | None = None
+    """``adapters(config) -> Mapping[str, Path]``: adapters that come with these weights, by the name that a recipe may
+    write in the place of a path; without torch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.size_multiple < 1:
             raise ValueError(f"{self.name}: size_multiple must be at least 1, found {self.size_multiple}")
-        for name in ("explain", "sizes"):
+        for name in ("explain", "sizes", "adapters"):
             if (factory := getattr(self, name)) is not None:
                 require_factory(factory, f"{self.name}: {name}")
 

@@ -160,20 +160,11 @@ def _score_variant(
 
 def _learning_curves(name: str, variant: Framework) -> list[str]:
     """How a variant's adapters learned, where they tell."""
-    folders = [_folder_of(variant, adapter.path) for adapter in variant.recipe.adapters.values()]
     return [
         f"{name}: validation loss of its training, {one}"
-        for folder in folders
-        for one in describe_learning_curve(folder)
+        for adapter in variant.recipe.adapters.values()
+        for one in describe_learning_curve(Path(adapter.path))
     ]
-
-
-def _folder_of(variant: Framework, adapter: str) -> Path:
-    """Of a path, or of a name that the backbone knows."""
-    from sigma_framework.protocols import NamedAdapters
-
-    named = variant.backbone.adapter_folder(adapter) if isinstance(variant.backbone, NamedAdapters) else None
-    return named or Path(adapter)
 
 
 def _seconds(table: Path) -> dict[str, float]:

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from sigma_backbones import pocket_folder
 from sigma_framework import Framework, WeightsError
-from sigma_framework.adapter_facts import COMPARED, adapter_facts, check_digest, check_facts
+from sigma_framework.adapter_facts import (
+    ADAPTER_FILE,
+    COMPARED,
+    adapter_facts,
+    check_digest,
+    check_facts,
+    digest_of,
+    digests_of,
+)
 from sigma_framework.recipe import Recipe
 from sigma_framework.training.launch import objective_of
 
@@ -90,7 +99,16 @@ def test_a_published_digest_is_compared(tmp_path: Path) -> None:
         check_digest("main", file, "0" * 64)
     assert digest in str(caught.value)
     with pytest.raises(WeightsError, match=r"adapters\.main\.sha256: found no file"):
-        check_digest("main", Path("pocket"), digest)
+        check_digest("main", tmp_path / "nowhere", digest)
+
+
+def test_the_shipped_adapter_has_a_digest() -> None:
+    keys = ["adapters.main.sha256=" + digest_of(pocket_folder() / "adapter" / ADAPTER_FILE)]
+    framework = Framework.load(ROOT / "recipes" / "generate.yaml", keys)
+    assert {"main": framework.recipe.adapters["main"].sha256} == digests_of(framework.recipe)
+    assert framework.backbone is not None
+    with pytest.raises(WeightsError, match="its SHA-256 differs"):
+        Framework.load(ROOT / "recipes" / "generate.yaml", ["adapters.main.sha256=ab"]).backbone  # noqa: B018
 
 
 def test_the_digest_of_a_recipe_is_read(tmp_path: Path) -> None:

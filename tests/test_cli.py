@@ -106,6 +106,32 @@ def test_missing_files_are_told(generate: Path, capsys: pytest.CaptureFixture[st
     assert "nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("overrides", "found"),
+    [
+        (
+            ["backbone.weights=black-forest-labs/FLUX.1-Kontext-dev"],
+            'found "pocket", which flux_kontext does not bring with the weights "black-forest-labs/FLUX.1-Kontext-dev"',
+        ),
+        (
+            ["backbone.type=flux2_klein", "backbone.weights=some/folder"],
+            'found "pocket", which flux2_klein does not bring with the weights "some/folder"',
+        ),
+    ],
+)
+def test_an_adapter_of_other_weights_is_told_before_anything_is_loaded(overrides: list[str], found: str) -> None:
+    program = (
+        "import sys\nfrom sigma_framework.cli import guarded, run_app\n"
+        f"code = guarded(run_app, 'sigma-run', sys.argv[1:])\nheavy = set({HEAVY!r}) & set(sys.modules)\n"
+        "sys.exit(f'{heavy=}' if heavy else code)"
+    )
+    done = in_its_own_process(program, "generate", *overrides, "--check")
+    assert done.returncode == 2
+    line = f"  adapters.main.path: {found}; give a folder from training, or write adapters.main=null for none"
+    assert done.stderr.splitlines()[1:] == [line]
+    assert in_its_own_process(program, "generate", *overrides, "adapters.main=null", "--check").returncode == 0
+
+
 def test_print_config_loads_again(generate: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sigma_run(str(generate), "run.seed=5", "--print-config") == 0
     text = capsys.readouterr().out

@@ -13,11 +13,11 @@ from typing import Any
 from sigma_framework.dataclass_schema import shown
 from sigma_framework.errors import PluginError, Problem, RecipeError, listed, nearest_name
 from sigma_framework.plugin_host import PluginHost
+from sigma_framework.recipe.adapter_places import place_adapters, place_start
 from sigma_framework.recipe.consistency import disagreements
 from sigma_framework.recipe.findings import Findings
 from sigma_framework.recipe.load import LoadedRecipe
 from sigma_framework.recipe.origins import KeyPath
-from sigma_framework.recipe.paths import is_bare_word
 from sigma_framework.recipe.plain_form import plain_form
 from sigma_framework.recipe.ranges import Weight
 from sigma_framework.recipe.records import ComponentBlock, DataSourceBlock, ObjectiveBlock, Recipe, SamplerBlock
@@ -27,7 +27,6 @@ from sigma_framework.recipe.schema import (
     COMPONENTS,
     DATASOURCE_WEIGHT,
     RECORD_MAPS,
-    AdapterBlock,
     SamplerSettings,
     TopLevel,
 )
@@ -110,7 +109,8 @@ def _read_blocks(findings: Findings, host: PluginHost) -> dict[str, Any]:
     values["backbone"] = _component(findings, host, "backbone", ("backbone",), data.get("backbone"))
     values["sampler"] = _sampler(findings, host, data.get("sampler"))
     values["objective"] = _objective(findings, values["train"], [values["backbone"], *values["metrics"].values()])
-    values["adapters"] = {name: _placed(findings, name, block) for name, block in values["adapters"].items()}
+    values["adapters"] = place_adapters(findings, values["backbone"], values["adapters"])
+    values["train"] = place_start(findings, values["backbone"], values["train"])
     return values
 
 
@@ -207,17 +207,6 @@ def _objective(findings: Findings, train: TrainBlock | None, blocks: Sequence[Co
     path = ("train", "objective_options")
     options = findings.record(spec.options, train.objective_options, path) if spec else None
     return ObjectiveBlock(name=train.objective, spec=spec, options=options, owner=owner)
-
-
-def _placed(findings: Findings, name: str, block: AdapterBlock | None) -> AdapterBlock | None:
-    """An adapter with an absolute path, unless it is a name for the backbone."""
-    if block is None or is_bare_word(block.path):
-        return block
-    where = f"adapters.{name}.path"
-    if where not in findings.files:
-        origin = findings.loaded.origin(("adapters", name, "path"))
-        findings.files[where] = origin.folder / block.path
-    return replace(block, path=str(findings.files[where]))
 
 
 def _assemble(findings: Findings, values: dict[str, Any]) -> Recipe:

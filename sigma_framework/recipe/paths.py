@@ -44,7 +44,7 @@ def place_paths(schema: type, data: Mapping[str, Any], path: KeyPath, origin_of:
 
 
 def is_bare_word(text: str) -> bool:
-    """Whether an adapter's ``path`` is a name that the backbone knows and not a path."""
+    """Whether an adapter's ``path`` may be a name: of one that comes with the backbone's weights."""
     return bool(_BARE_WORD.fullmatch(text))
 
 

@@ -117,7 +117,7 @@ class Recipe:
     backbone: ComponentBlock | None
     """The base model; None only where the task needs none."""
     adapters: Mapping[str, AdapterBlock]
-    """Weights put onto the backbone, paths absolute unless they are bare words."""
+    """Weights put onto the backbone, paths absolute; a bare word stays one where there is no backbone."""
     controls: Mapping[str, ComponentBlock]
     """Controls with options; registered ones that are not here work with their defaults."""
     granularities: Mapping[str, GranularityBlock]

@@ -36,11 +36,11 @@ class AdapterBlock:
     """``adapters.<name>:`` weights that are put onto the backbone."""
 
     path: str
-    """File or folder of the adapter; a bare word is a name that the backbone knows (``pocket``: the shipped one)."""
+    """File or folder of the adapter; a bare word names one that comes with the backbone's weights (``pocket``)."""
     weight: float = 1.0
     """Strength; 1.0 as trained, 0.0 off."""
     sha256: str | None = None
-    """SHA-256 of the file, where its author publishes one; another file is refused, and so is a backbone's own name."""
+    """SHA-256 of the file, where its author publishes one; another file is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

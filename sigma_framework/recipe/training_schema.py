@@ -124,7 +124,7 @@ class TrainBlock:
     validation_batch_size: Count = 16
     """Examples at once in validation."""
     init_from: Path | str | None = None
-    """Adapter to start from: file, folder, or a bare word that the backbone knows; null: one without effect."""
+    """Adapter to start from: file, folder, or the name of one with the backbone's weights; null: one without effect."""
     init_facts: Literal["same", "any"] = "same"
     """any: ``init_from`` may have been trained with another routing or structure; it learns this recipe's."""
     subject_loss_weight: Weight = 0.0

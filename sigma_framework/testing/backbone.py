@@ -11,7 +11,8 @@ import pytest
 
 from sigma_framework.errors import SigmaError
 from sigma_framework.protocols import Backbone
-from sigma_framework.specs import BackboneSpec
+from sigma_framework.recipe.paths import is_bare_word
+from sigma_framework.specs import BackboneSpec, resolve_factory
 from sigma_framework.testing.component import ComponentConformance, untouched_global_randomness
 from sigma_framework.types import TextTokens, Tokens
 
@@ -79,6 +80,12 @@ class BackboneConformance(ComponentConformance):
         backbone: Backbone = self.make()
         backbone.add_adapter(ADAPTER, self.rank, float(self.rank), self.targets, seed)
         return backbone
+
+    def test_adapters_that_come_with_the_weights_lie_there(self) -> None:
+        adapters = {} if self.spec.adapters is None else resolve_factory(self.spec.adapters)(self.make_config())
+        for name, place in adapters.items():
+            assert is_bare_word(name), f"adapters: {name!r} reads like a path; use letters, digits, _ and -"
+            assert Path(place).exists(), f"adapters: {name} is said to lie at {place}, where nothing is"
 
     def test_noise_is_each_generators_own(self) -> None:
         backbone = self.make()

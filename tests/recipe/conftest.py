@@ -23,6 +23,8 @@ from sigma_framework import (
 from sigma_framework.plugin_host import PluginHost
 
 WriteRecipe = Callable[[str, Mapping[str, Any] | str], Path]
+SHIPPED = Path("/made-up/pocket/adapter")
+"""What the base calls ``pocket``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class MadeUpComponents:
                 licence="free",
                 objectives={"pretrain": pretrain},
                 explain=lambda config, facts: {"tokens": facts["subjects"] * config.width},
+                adapters=lambda config: {} if config.weights == "large" else {"pocket": SHIPPED},
             )
         ]
 
@@ -141,6 +144,12 @@ def host() -> PluginHost:
     host = PluginHost()
     host.register(MadeUpComponents(), name="made-up", distribution="Made_Up", version="1.0")
     return host
+
+
+@pytest.fixture
+def shipped() -> Path:
+    """Where the adapter lies that the base calls ``pocket``."""
+    return SHIPPED
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sigma_framework import RecipeError
+from sigma_framework import BackboneSpec, RecipeError, hookimpl
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.recipe import Recipe, check_recipe, disabled_plugins, load_recipe, shipped_recipes
 from sigma_framework.recipe.build import (
@@ -25,6 +26,20 @@ from sigma_framework.recipe.config_text import config_text, origins_of
 from sigma_framework.recipe.explain import explain, plugin_listing
 
 WriteRecipe = Callable[[str, Mapping[str, Any] | str], Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """Nothing to set."""
+
+
+class OtherBases:
+    """A base that brings no adapters, and one that cannot tell which."""
+
+    @hookimpl
+    def sigma_register_backbones(self) -> list[BackboneSpec]:
+        bare = BackboneSpec(name="bare", config=NoOptions, factory=lambda config: config, summary="no adapters")
+        return [bare, replace(bare, name="broken", adapters="no_such_module:adapters")]
 
 
 def checked(recipe: Mapping[str, Any] | Path, host: PluginHost, *overrides: str, **options: Any) -> Recipe:
@@ -221,7 +236,7 @@ def test_plain_form_is_the_same_recipe_again(
 
 
 def test_plain_form_in_another_folder_still_leads_to_its_files(
-    write_recipe: WriteRecipe, host: PluginHost, generate: dict[str, Any], tmp_path: Path
+    write_recipe: WriteRecipe, host: PluginHost, generate: dict[str, Any], shipped: Path, tmp_path: Path
 ) -> None:
     generate.update(scene="scenes/a.yaml", adapters={"own": {"path": "./weights"}, "shipped": {"path": "pocket"}})
     recipe = checked(write_recipe("recipes/first.yaml", generate), host)
@@ -231,8 +246,90 @@ def test_plain_form_in_another_folder_still_leads_to_its_files(
     assert moved.scene is not None and recipe.scene is not None
     assert moved.scene.resolve() == recipe.scene.resolve()
     assert Path(moved.adapters["own"].path).resolve() == Path(recipe.adapters["own"].path).resolve()
-    assert moved.adapters["shipped"].path == "pocket"
+    assert moved.adapters["shipped"].path == recipe.adapters["shipped"].path == str(shipped)
+    assert recipe.plain(folder)["adapters"]["shipped"]["path"] == "pocket"
     assert str(tmp_path) not in json.dumps(recipe.plain(folder))
+
+
+def test_a_name_of_the_backbones_is_its_folder_and_recorded_as_a_name(
+    host: PluginHost, train: dict[str, Any], shipped: Path
+) -> None:
+    train["adapters"] = {"main": {"path": "${train.init_from}"}}
+    recipe = checked(train, host, "train.init_from=pocket")
+    assert recipe.adapters["main"].path == str(shipped) and recipe.train.init_from == shipped
+    plain = recipe.plain(Path("elsewhere"))
+    assert plain["adapters"]["main"]["path"] == plain["train"]["init_from"] == "pocket"
+    assert recipe.files == {}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["backbone.weights=large", "adapters.main.path=pocket"],
+            'adapters.main.path: found "pocket", which base does not bring with the weights "large" '
+            "(from an override); give a folder from training, or write adapters.main=null for none",
+        ),
+        (
+            ["adapters.main.path=poket"],
+            'adapters.main.path: found "poket", which base does not bring with the weights "small" (from an override); '
+            "it brings: pocket; give a folder from training, or write adapters.main=null for none",
+        ),
+        (
+            ["backbone.type=bare", "adapters.main.path=pocket"],
+            'adapters.main.path: found "pocket", which bare does not bring (from an override); '
+            "give a folder from training, or write adapters.main=null for none",
+        ),
+        (
+            ["backbone.weights=large", "train.init_from=pocket"],
+            'train.init_from: found "pocket", which base does not bring with the weights "large" (from an override); '
+            "give a folder from training, or write train.init_from=null for a fresh one",
+        ),
+        (
+            ["sweep.variants.big={backbone.weights: large, adapters.main.path: pocket}"],
+            'sweep.variants.big: adapters.main.path: found "pocket", which base does not bring with the weights '
+            '"large" (from an override); give a folder from training, or write adapters.main=null for none',
+        ),
+    ],
+)
+def test_an_adapter_that_nobody_brings_is_told(
+    host: PluginHost, train: dict[str, Any], overrides: list[str], expected: str
+) -> None:
+    host.register(OtherBases(), name="others", distribution="others")
+    train["metrics"] = {"score": {"type": "score"}}  # a sweep's variants are evaluations
+    assert problems_of(train, host, *overrides) == [expected]
+
+
+def test_a_wrong_backbone_is_told_alone(host: PluginHost, train: dict[str, Any]) -> None:
+    keys = ["adapters.main.path=pocket", "train.init_from=pocket"]
+    (text,) = problems_of(train, host, *keys, "backbone.width=wide")
+    assert text.startswith("backbone.width: ")
+    (text,) = problems_of(train, host, *keys, "backbone=null")
+    assert text.startswith("backbone: missing")
+
+
+def test_a_plugin_that_cannot_tell_its_adapters_is_named(host: PluginHost, train: dict[str, Any]) -> None:
+    host.register(OtherBases(), name="others", distribution="others")
+    (text,) = problems_of(train, host, "backbone.type=broken", "adapters.main.path=pocket")
+    assert text.startswith("adapters.main.path: backbone 'broken' of others") and "no_such_module" in text
+
+
+def test_a_bare_word_may_lie_beside_who_wrote_it(
+    write_recipe: WriteRecipe, host: PluginHost, train: dict[str, Any], shipped: Path, tmp_path: Path
+) -> None:
+    """A name of the backbone's comes first; ``./`` says that a folder is meant."""
+    for name in ("mine", "pocket"):
+        (tmp_path / "recipes" / name).mkdir(parents=True)
+    train["adapters"] = {"own": {"path": "mine"}, "named": {"path": "pocket"}, "folder": {"path": "./pocket"}}
+    train["train"] = {"init_from": "mine"}
+    recipe = checked(write_recipe("recipes/first.yaml", train), host)
+    places = {name: Path(block.path) for name, block in recipe.adapters.items()}
+    here = tmp_path / "recipes"
+    assert places == {"own": here / "mine", "named": shipped, "folder": here / "pocket"}
+    assert recipe.train.init_from == here / "mine"
+    folder = tmp_path / "runs" / "first"
+    moved = checked(write_recipe("runs/first/resolved.yaml", recipe.plain(folder)), host)
+    assert Path(moved.adapters["own"].path).resolve() == here / "mine"
 
 
 def test_origins_are_told_value_by_value(write_recipe: WriteRecipe, host: PluginHost, generate: dict[str, Any]) -> None:
@@ -292,8 +389,8 @@ def test_plugin_listing(host: PluginHost) -> None:
 
 
 LEFT_TO_THE_USER = {
-    "dreambooth_flux": ("adapters.main.path=mine", "annotators.prompts.server=http://localhost:8000/v1"),
-    "evaluate_flux": ("adapters.main.path=mine", "datasources.single.path=one", "datasources.multi.path=several"),
+    "dreambooth_flux": ("adapters.main.path=./mine", "annotators.prompts.server=http://localhost:8000/v1"),
+    "evaluate_flux": ("adapters.main.path=./mine", "datasources.single.path=one", "datasources.multi.path=several"),
 }
 
 

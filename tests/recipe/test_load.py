@@ -319,7 +319,11 @@ def test_unknown_recipe_names_the_nearest() -> None:
 
 
 def test_paths_are_relative_to_the_file_that_writes_them(
-    write_recipe: WriteRecipe, host: PluginHost, generate: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    write_recipe: WriteRecipe,
+    host: PluginHost,
+    generate: dict[str, Any],
+    shipped: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = write_recipe(
         "shared/base.yaml", {**generate, "scene": "scenes/a.yaml", "adapters": {"own": {"path": "./weights"}}}
@@ -334,7 +338,7 @@ def test_paths_are_relative_to_the_file_that_writes_them(
     assert recipe.scene == base.parent / "scenes/a.yaml"
     assert recipe.background == work / "photo.png"
     assert Path(recipe.adapters["own"].path) == base.parent / "weights"
-    assert recipe.adapters["shipped"].path == "pocket"
+    assert recipe.adapters["shipped"].path == str(shipped)
     assert recipe.require_backbone().config.folder == top.parent / "here"
     assert Path(recipe.require_backbone().config.weights).resolve() == base.parents[1] / "w"
 

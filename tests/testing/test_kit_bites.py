@@ -281,6 +281,25 @@ def test_backbone_faults(fault: str, words: str, tmp_path: Path) -> None:
     assert_caught(verdicts(Case(), tmp_path), words)
 
 
+@pytest.mark.parametrize(
+    ("adapters", "words"), [({"lost": Path("/nowhere")}, "where nothing is"), ({"a/b": Path(__file__)}, "like a path")]
+)
+def test_backbone_that_brings_no_usable_adapter_is_caught(
+    adapters: dict[str, Path], words: str, tmp_path: Path
+) -> None:
+    class Case(BackboneConformance):
+        spec = BackboneSpec(
+            name="tiny",
+            config=NoOptions,
+            factory=lambda _: TinyBackbone(TinyConfig()),
+            summary="a base",
+            size_multiple=8,
+            adapters=lambda _: adapters,
+        )
+
+    assert_caught(verdicts(Case(), tmp_path), words)
+
+
 @dataclass
 class Loop:
     """A sampler that keeps its contract; each fault breaks it in one way."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import is_offline_mode, snapshot_download
 
 from sigma_backbones.checkpoint_source import is_reading_fault, reading_fault
@@ -89,6 +90,11 @@ class CheckpointParts:
                 "different models, or a download stopped: copy or download it again"
             )
         return model
+
+    def text_encoder(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
+        """As ``model``, for a class of transformers."""
+        # without the second, transformers' error refers to a report that it prints
+        return self.model(kind, part, dtype=dtype, ignore_mismatched_sizes=True)
 
     @contextmanager
     def _told(self, part: str | None) -> Iterator[None]:

@@ -57,7 +57,8 @@ def find_checkpoint(
     from huggingface_hub import hf_hub_download
 
     try:
-        path = hf_hub_download(weights, INDEX, revision=revision)
+        with _quiet_hub():
+            path = hf_hub_download(weights, INDEX, revision=revision)
     except Exception as error:
         raise reading_fault(weights, "hub", error) from error
     index = _read_index(Path(path), weights)
@@ -124,6 +125,18 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(disabled)
         for library in bars:
             library.enable_progress_bar()
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keeps the lines that tell of each retry out of the user's terminal: what they say is raised in the end, too."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
 
 
 def _read_index(path: Path, weights: str) -> Mapping[str, Any]:

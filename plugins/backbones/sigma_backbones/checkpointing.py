@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from sigma_backbones.planned_blocks import fewest_blocks
-
-KeptNumbers = Callable[[int, int, int, int], float]
-"""(blocks computed twice, double blocks, single blocks, bytes per number) -> numbers of the width kept per token."""
+from sigma_backbones.planned_blocks import KeptNumbers, planned_blocks
 
 
 class BlockCheckpointing:
@@ -36,11 +32,7 @@ class BlockCheckpointing:
         if self.activation_bytes is None:
             return
         numbers = self.activation_bytes / (batch * tokens * self._width * number_bytes)
-        self.twice = fewest_blocks(
-            numbers,
-            self.double + self.single,
-            lambda twice: self._kept(twice, self.double, self.single, number_bytes),
-        )
+        self.twice = planned_blocks(numbers, self.double, self.single, number_bytes, self._kept)
 
     def kept_bytes(self, batch: int, tokens: int, number_bytes: int) -> float:
         """What the planned pass holds, by the formula."""

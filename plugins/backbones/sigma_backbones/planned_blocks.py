@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+KeptNumbers = Callable[[int, int, int, int], float]
+"""(blocks computed twice, double blocks, single blocks, bytes per number) -> numbers of the width kept per token."""
 
-def fewest_blocks(numbers: float, blocks: int, kept: Callable[[int], float]) -> int:
+
+def planned_blocks(numbers: float, double: int, single: int, size: int, kept: KeptNumbers) -> int:
     """The fewest blocks to compute twice so that a step holds at most ``numbers``; all where that is not enough.
 
     Args:
         numbers: of the transformer's width per token, that there is memory for.
-        blocks: of the transformer.
-        kept: what a step holds when so many blocks are computed twice.
+        double: blocks with two streams.
+        single: the others.
+        size: bytes per number.
+        kept: the base's formula.
     """
-    return next((twice for twice in range(blocks) if kept(twice) <= numbers), blocks)
+    blocks = double + single
+    return next((twice for twice in range(blocks) if kept(twice, double, single, size) <= numbers), blocks)

@@ -34,6 +34,7 @@ def sigma_register_backbones() -> Iterable[BackboneSpec]:
         },
         explain="sigma_backbones.flux_kontext.explain:explain",
         sizes="sigma_backbones.flux_kontext.config:image_sizes",
+        adapters="sigma_backbones.flux_kontext.config:shipped_adapters",
     )
     yield BackboneSpec(
         name="flux2_klein",

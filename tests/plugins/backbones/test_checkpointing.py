@@ -11,7 +11,8 @@ import torch
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.flux_kontext.explain import explain
-from sigma_backbones.flux_kontext.memory_estimate import BACKWARD_KEPT, kept_numbers, planned_blocks
+from sigma_backbones.flux_kontext.memory_estimate import BACKWARD_KEPT, kept_numbers
+from sigma_backbones.planned_blocks import planned_blocks
 from sigma_framework import TextTokens, Tokens
 
 DOUBLE, SINGLE = 19, 38
@@ -23,11 +24,11 @@ def test_the_plan_is_the_fewest_blocks_that_fit() -> None:
     everything = kept.outside + kept.double * DOUBLE + kept.single * SINGLE
     assert kept_numbers(0, DOUBLE, SINGLE, 2) == everything
     assert kept_numbers(DOUBLE + SINGLE, DOUBLE, SINGLE, 2) == kept.checkpointed + DOUBLE + SINGLE
-    assert planned_blocks(everything, DOUBLE, SINGLE, 2) == 0
-    assert planned_blocks(1.0, DOUBLE, SINGLE, 2) == DOUBLE + SINGLE
+    assert planned_blocks(everything, DOUBLE, SINGLE, 2, kept_numbers) == 0
+    assert planned_blocks(1.0, DOUBLE, SINGLE, 2, kept_numbers) == DOUBLE + SINGLE
     before = 0
     for numbers in range(int(everything), 110, -7):
-        twice = planned_blocks(numbers, DOUBLE, SINGLE, 2)
+        twice = planned_blocks(numbers, DOUBLE, SINGLE, 2, kept_numbers)
         assert twice >= before
         assert kept_numbers(twice, DOUBLE, SINGLE, 2) <= numbers
         assert twice == 0 or min(kept_numbers(n, DOUBLE, SINGLE, 2) for n in range(twice)) > numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -164,6 +165,28 @@ def test_the_hub_s_refusals_say_what_to_do(
     assert FULL_SCALE in message
     assert "backbone.weights=FOLDER" in message
     assert all(word in message for word in words)
+
+
+def test_an_unreachable_hub_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library's own line for each retry, whose logger is as it was afterwards."""
+    hub, lines = logging.getLogger("huggingface_hub"), []
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    def retry(*_: object, **__: object) -> str:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", retry)
+    monkeypatch.setattr(hub, "handlers", [Heard()])
+    level = hub.level
+    assert "could not be downloaded (LocalEntryNotFoundError: no connection)" in refusal(FULL_SCALE)
+    assert lines == [] and hub.level == level
+    with pytest.raises(LocalEntryNotFoundError):
+        retry()
+    assert lines == ["Retrying in 1s [Retry 1/5]."]
 
 
 def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

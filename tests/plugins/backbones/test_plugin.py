@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sigma_backbones import plugin, pocket_folder
-from sigma_backbones.flux_kontext.config import FluxKontextConfig
+from sigma_backbones.flux_kontext.config import FULL_SCALE, FluxKontextConfig
 from sigma_backbones.pocket_training.options import PocketBaseOptions, PocketSizes, PocketVaeOptions
 from sigma_framework import Backbone, BackboneSpec, Objective
+from sigma_framework.specs import resolve_factory
 
 
 @pytest.fixture
@@ -31,6 +32,25 @@ def test_the_objectives_are_built_by_their_factories(spec: BackboneSpec, tiny_fo
     for name, objective_spec in spec.objectives.items():
         assert isinstance(options[name], objective_spec.options)
         assert isinstance(objective_spec.load_factory()(FluxKontextConfig(), options[name], 0), Objective)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["pocket"]),
+        ({"quantize": "int8"}, ["pocket"]),
+        ({"transformer": "mine.safetensors"}, ["pocket"]),
+        ({"weights": FULL_SCALE}, []),
+        ({"weights": str(pocket_folder())}, []),
+    ],
+)
+def test_the_shipped_adapter_comes_with_the_shipped_weights(
+    spec: BackboneSpec, options: dict[str, str], names: list[str]
+) -> None:
+    assert spec.adapters is not None
+    brought = resolve_factory(spec.adapters)(spec.config(**options))
+    assert list(brought) == names
+    assert all((folder / "pytorch_lora_weights.safetensors").is_file() for folder in brought.values())
 
 
 def test_the_shipped_weights_have_one_place() -> None:

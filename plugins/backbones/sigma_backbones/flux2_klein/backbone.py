@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones import POCKET
 from sigma_backbones.checkpointing import BlockCheckpointing, checkpoint_blocks
 from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux2_klein import tokens
@@ -22,18 +19,13 @@ from sigma_backbones.flux2_klein.loading import Flux2KleinParts, load_parts
 from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
+from sigma_backbones.flux_kontext.schedule import shifted_timesteps
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.prompt_cuts import PromptCuts
+from sigma_backbones.resting_text import RestingText
 from sigma_backbones.step_caches import StepCaches
-from sigma_framework import TextTokens, Tokens, WeightsError
-
-logger = logging.getLogger(__name__)
-
-VAE_FACTOR = 8
-"""Pixels per latent."""
-TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
-"""Pixels per token, along each side."""
-CUTS_REPORTED = 3
-"""Warnings of cut prompts per backbone: a training run would log thousands."""
+from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
+from sigma_framework import TextTokens, Tokens
 
 
 def build(config: Flux2KleinConfig) -> Flux2KleinBackbone:
@@ -55,8 +47,8 @@ class Flux2KleinBackbone:
         self.config = config
         self.adapters = LoadedAdapters(LORA, parts.transformer)
         self._caches = StepCaches(parts.transformer)
-        self._cuts_to_report = CUTS_REPORTED
-        self._text_rests = False
+        self._cuts = PromptCuts()
+        self._text = RestingText([parts.text_encoder])
         self._scheduler = copy.deepcopy(parts.scheduler)  # asked for timesteps, which it keeps
         self.checkpointing: BlockCheckpointing | None = None
         if config.gradient_checkpointing:
@@ -81,16 +73,12 @@ class Flux2KleinBackbone:
         """Moves all models; returns itself."""
         for model in self.parts.models():
             model.to(device)
-        self._text_rests = False
+        self._text.moved()
         return self
 
     def rest_text_encoders(self) -> None:
         """To the CPU until a prompt is encoded again."""
-        if not self._text_rests:
-            self.parts.text_encoder.to("cpu")
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self._text_rests = True
+        self._text.rest(self.device)
 
     def modules(self) -> Sequence[nn.Module]:
         """The transformer, the VAE and the text encoder."""
@@ -114,10 +102,10 @@ class Flux2KleinBackbone:
 
         A loop begins here: a step cache of the transformer forgets the last one.
         """
-        height, width = _latent_size(size_hw)
-        rows, columns = height // tokens.PATCH, width // tokens.PATCH
+        height, width = latent_size(size_hw)
+        rows, columns = height // PATCH, width // PATCH
         self._caches.begin()
-        shape = (1, self._latent_channels * tokens.PATCH**2, rows, columns)
+        shape = (1, self._latent_channels * PATCH**2, rows, columns)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
         values = torch.cat([packed.to(self.device) for packed in drawn]).flatten(2).transpose(1, 2)
         return Tokens(values=values.contiguous(), ids=self._ids("target", height, width))
@@ -125,14 +113,8 @@ class Flux2KleinBackbone:
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
-        if self._text_rests:
-            self.parts.text_encoder.to(self.device)
-            self._text_rests = False
-        if self._cuts_to_report:
-            for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
-                self._cuts_to_report -= 1
-                read = text_length(self.parts)
-                logger.warning("a prompt has %d tokens, this base reads %d; cut off: %r", tokens_found, read, lost)
+        self._text.wake(self.device)
+        self._cuts.report(lambda: cut_prompts(self.parts, prompts), text_length(self.parts))
         return encode_prompts(self.parts, prompts, self.device)
 
     @torch.no_grad()
@@ -142,7 +124,7 @@ class Flux2KleinBackbone:
         Raises:
             ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
         """
-        height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        height, width = latent_size((images.shape[-2], images.shape[-1]))
         vae = self.parts.vae
         images = images.to(self.device, vae.dtype)
         alone = role == "identity" and self.config.identity_encoding == "blocks"
@@ -175,13 +157,13 @@ class Flux2KleinBackbone:
         """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
         vae = self.parts.vae
         packed = tokens.denormalise(values.to(self.device).float(), vae)
-        latents = tokens.unpack(packed, *_latent_size(size_hw))
+        latents = tokens.unpack(packed, *latent_size(size_hw))
         images = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         return images.float().clamp(-1, 1)
 
     def region_tokens(self, region: Tensor) -> Tensor:
         """(h, w) in [0, 1] -> (1, l, 128): 1 for each latent that has a pixel of the region in its 8 x 8 block."""
-        _latent_size((region.shape[-2], region.shape[-1]))
+        latent_size((region.shape[-2], region.shape[-1]))
         touched = nn.functional.max_pool2d((region > 0).float()[None, None], VAE_FACTOR).to(self.device)
         return tokens.pack(touched.expand(1, self._latent_channels, -1, -1))
 
@@ -190,13 +172,10 @@ class Flux2KleinBackbone:
 
         mu depends on the number of the target's tokens and on that of the steps (section 3 has the tokens alone).
         """
-        if count < 1:
-            raise ValueError(f"steps must be at least 1, found {count}")
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         mu = compute_empirical_mu(image_seq_len=target_length, num_steps=count)
-        self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / count, count), mu=mu)
-        return self._scheduler.sigmas.float().to(self.device)
+        return shifted_timesteps(self._scheduler, count, mu).to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part."""
@@ -212,11 +191,11 @@ class Flux2KleinBackbone:
 
         Returns the text in the file's header.
         """
-        return self.adapters.load(_adapter_place(path, name), name, weight, trainable)
+        return self.adapters.load(Path(path), name, weight, trainable)
 
     def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
-        return self.adapters.swap(_adapter_place(path, name), name, weight)
+        return self.adapters.swap(Path(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
@@ -227,21 +206,4 @@ class Flux2KleinBackbone:
         return int(self.parts.vae.config.latent_channels)
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
-        return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
-
-
-def _adapter_place(path: Path, name: str) -> Path:
-    """The path itself, unless it means the shipped adapter of another base."""
-    if str(path) == POCKET and not Path(path).exists():
-        raise WeightsError(
-            f"adapter {name}: {POCKET} is made for flux_kontext, none is shipped for flux2_klein; give "
-            f"adapters.{name}.path=FILE, or adapters.{name}=null for none"
-        )
-    return Path(path)
-
-
-def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    height, width = size_hw
-    if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
-        raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
-    return height // VAE_FACTOR, width // VAE_FACTOR
+        return image_ids(role, height // PATCH, width // PATCH, self.device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sigma_backbones.flux2_klein.config import FULL_SCALE, Flux2KleinConfig
-from sigma_backbones.flux2_klein.kept_memory import kept_numbers, planned_blocks
+from sigma_backbones.flux2_klein.kept_memory import kept_numbers
 from sigma_backbones.flux2_klein.parameter_counts import (
     adapter_parameters,
     text_encoder_parameters,
@@ -17,9 +17,9 @@ from sigma_backbones.flux2_klein.parameter_counts import (
     width_of,
 )
 from sigma_backbones.flux_kontext.memory_estimate import vae_activations
+from sigma_backbones.planned_blocks import planned_blocks
+from sigma_backbones.token_grid import token_counts
 
-TOKEN_PIXELS = 16
-"""Side of what one token covers, pixels."""
 TEXT_LENGTH = 512
 """Tokens that the pipeline pads prompts to."""
 FULL_SCALE_CONFIGS: Mapping[str, Mapping[str, Any]] = {
@@ -91,18 +91,6 @@ def explain(config: Flux2KleinConfig, facts: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def token_counts(facts: Mapping[str, Any], text_length: int) -> dict[str, int]:
-    """Tokens per role: one per 16 x 16 pixels, identity images stacked along the height (section 3.2)."""
-    height, width = facts["size_hw"]
-    side = facts["identity_size"]
-    block_height, block_width = side if isinstance(side, tuple | list) else (side, side)
-    target = (height // TOKEN_PIXELS) * (width // TOKEN_PIXELS)
-    identity = int(facts["subjects"]) * (block_height // TOKEN_PIXELS) * (block_width // TOKEN_PIXELS)
-    counts = {"text": int(facts.get("text_length") or text_length), "target": target, "identity": identity}
-    counts["spatial"] = target
-    return {**counts, "total": sum(counts.values())}
-
-
 def memory_estimate(
     config: Flux2KleinConfig,
     facts: Mapping[str, Any],
@@ -120,7 +108,7 @@ def memory_estimate(
     each = int(facts.get("batch_size", 1)) * tokens["total"] * width_of(shape) * size
     twice = double + single if config.gradient_checkpointing else 0
     if config.activation_gb is not None:
-        twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size)
+        twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size, kept_numbers)
     kept = kept_numbers(twice, double, single, size) if trains else RUNNING_KEPT
     estimate = {
         "weights": size * sum(parameters[name] for name in ("transformer", "vae", "text_encoders")),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sigma_backbones.planned_blocks import fewest_blocks
-
 KEPT_BYTES = {4: (85, 93), 2: (57, 65)}
 """By bytes of a number: what a double and a single block keep for the backward pass, bytes per token and number of the
 transformer's width, with the default LoRA. Counted on tensors saved by autograd; adapters keep float32 copies."""
@@ -25,8 +23,3 @@ def kept_numbers(twice: int, double: int, single: int, size: int) -> float:
     once_double, once_single = max(0, double - twice), min(single, double + single - twice)
     whole = kept_double * once_double + kept_single * once_single
     return twice + max(whole, max(KEPT_BYTES[size]) if twice else 0) / size
-
-
-def planned_blocks(numbers: float, double: int, single: int, size: int) -> int:
-    """The fewest blocks to compute twice so that a step holds at most ``numbers``."""
-    return fewest_blocks(numbers, double + single, lambda twice: kept_numbers(twice, double, single, size))

@@ -69,12 +69,10 @@ def _read_parts(checkpoint: CheckpointParts, dtype: torch.dtype, distilled: bool
     from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
     from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
-    # without the second, transformers refers to a report that it prints
-    text: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}
     return Flux2KleinParts(
         scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
         vae=checkpoint.model(AutoencoderKLFlux2, "vae", torch_dtype=dtype),
-        text_encoder=checkpoint.model(Qwen3ForCausalLM, "text_encoder", **text),
+        text_encoder=checkpoint.text_encoder(Qwen3ForCausalLM, "text_encoder", dtype),
         tokenizer=checkpoint.tokenizer(Qwen2TokenizerFast, "tokenizer"),
         transformer=checkpoint.model(Flux2Transformer2DModel, "transformer", whole=True, torch_dtype=dtype),
         distilled=distilled,

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sigma_backbones.flux_kontext.tokens import PATCH, encode_blocks, encode_mode, pack, unpack
+from sigma_backbones.flux_kontext.tokens import encode_blocks, encode_mode, pack, unpack
 
-__all__ = ["PATCH", "denormalise", "encode_blocks", "encode_mode", "normalise", "pack", "unpack"]
+__all__ = ["denormalise", "encode_blocks", "encode_mode", "normalise", "pack", "unpack"]
 
 
 def normalise(values: Tensor, vae: Any) -> Tensor:

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sigma_backbones import POCKET, pocket_folder
 from sigma_backbones.checkpointing import BlockCheckpointing, checkpoint_blocks
 from sigma_backbones.devices import choose_device, choose_dtype
 from sigma_backbones.flux_kontext import tokens
@@ -26,23 +24,17 @@ from sigma_backbones.flux_kontext.memory_estimate import kept_numbers
 from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
 from sigma_backbones.flux_kontext.quantization import quantization_options, require_quantization
+from sigma_backbones.flux_kontext.schedule import shift_for, shifted_timesteps
 from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
+from sigma_backbones.prompt_cuts import PromptCuts
 from sigma_backbones.step_caches import StepCaches
+from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
 
 logger = logging.getLogger(__name__)
-
-VAE_FACTOR = 8
-"""Pixels per latent."""
-TOKEN_PIXELS = VAE_FACTOR * tokens.PATCH
-"""Pixels per token, along each side."""
-CUTS_REPORTED = 3
-"""Warnings of cut prompts per backbone: a training run would log thousands."""
-DEFAULT_SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
-"""FLUX.1's schedule shift, for a scheduler whose config does not say it."""
 
 
 def build(config: FluxKontextConfig) -> FluxKontextBackbone:
@@ -71,7 +63,7 @@ class FluxKontextBackbone:
         self._control = control
         self._placement = Placement(parts, config, next(iter(parts.transformer.parameters())).device)
         self.adapters = LoadedAdapters(LORA, parts.transformer)
-        self._cuts_to_report = CUTS_REPORTED
+        self._cuts = PromptCuts()
         self._plan = plan_steps(parts.transformer)
         self._caches = StepCaches(parts.transformer)
         self.checkpointing: BlockCheckpointing | None = None
@@ -131,7 +123,7 @@ class FluxKontextBackbone:
 
         A loop begins here: a step cache of the transformer forgets the last one.
         """
-        height, width = _latent_size(size_hw)
+        height, width = latent_size(size_hw)
         self._caches.begin()
         shape = (1, int(self.parts.vae.config.latent_channels), height, width)
         drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
@@ -142,11 +134,7 @@ class FluxKontextBackbone:
     def encode_prompt(self, prompts: Sequence[str]) -> TextTokens:
         """Padded to the checkpoint's own text length; the first prompts that are cut are logged."""
         self._placement.take_turn("text")
-        if self._cuts_to_report:
-            for tokens_found, lost in cut_prompts(self.parts, prompts)[: self._cuts_to_report]:
-                self._cuts_to_report -= 1
-                read = text_length(self.parts)
-                logger.warning("a prompt has %d tokens, this base reads %d; cut off: %r", tokens_found, read, lost)
+        self._cuts.report(lambda: cut_prompts(self.parts, prompts), text_length(self.parts))
         return encode_prompts(self.parts, prompts, self.device)
 
     @torch.no_grad()
@@ -156,7 +144,7 @@ class FluxKontextBackbone:
         Raises:
             ValueError: height or width is not a multiple of 16, or blocks are asked for and the stack is no stack.
         """
-        height, width = _latent_size((images.shape[-2], images.shape[-1]))
+        height, width = latent_size((images.shape[-2], images.shape[-1]))
         self._placement.take_turn("image")
         images = images.to(self.device, self.parts.vae.dtype)
         if role == "spatial" and self._control is not None:
@@ -258,25 +246,21 @@ class FluxKontextBackbone:
     def decode(self, values: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """Images (b, 3, h, w) float32, clamped to [-1, 1]."""
         self._placement.take_turn("image")
-        latents = tokens.unpack(values.to(self.device).float(), *_latent_size(size_hw))
+        latents = tokens.unpack(values.to(self.device).float(), *latent_size(size_hw))
         with self._placement.decoding() as vae:
             images = vae.decode(tokens.denormalise(latents, vae).to(vae.dtype), return_dict=False)[0]
         return images.float().clamp(-1, 1)
 
     def region_tokens(self, region: Tensor) -> Tensor:
         """(h, w) in [0, 1] -> (1, l, 64): 1 for each latent that has a pixel of the region in its 8 x 8 block."""
-        _latent_size((region.shape[-2], region.shape[-1]))
+        latent_size((region.shape[-2], region.shape[-1]))
         touched = nn.functional.max_pool2d((region > 0).float()[None, None], VAE_FACTOR).to(self.device)
         return tokens.pack(touched.expand(1, int(self.parts.vae.config.latent_channels), -1, -1))
 
     def timesteps(self, count: int, target_length: int) -> Tensor:
         """(count + 1,) float32: linspace(1, 1 / count), shifted for the target's tokens alone, then 0 (section 3)."""
-        if count < 1:
-            raise ValueError(f"steps must be at least 1, found {count}")
-        self._scheduler.set_timesteps(
-            sigmas=np.linspace(1.0, 1 / count, count), mu=_shift(self._scheduler.config, target_length)
-        )
-        return self._scheduler.sigmas.float().to(self.device)
+        mu = shift_for(self._scheduler.config, target_length)
+        return shifted_timesteps(self._scheduler, count, mu).to(self.device)
 
     def add_adapter(self, name: str, rank: int, alpha: float, targets: Sequence[str] | None, seed: int) -> None:
         """A fresh LoRA, float32, effect zero; ``targets`` are module names with ``*`` for one part.
@@ -296,22 +280,18 @@ class FluxKontextBackbone:
         dtype = torch.bfloat16 if self.config.adapter_dtype == "bfloat16" else torch.float32
         return self.adapters.write(Path(folder), name, metadata, dtype)
 
-    def adapter_folder(self, name: str) -> Path | None:
-        """The shipped one's for ``pocket``."""
-        return adapter_place(Path(name)) if name == POCKET else None
-
     def load_adapter(self, path: Path, name: str, weight: float, trainable: bool = False) -> Mapping[str, str]:
-        """A ``.safetensors`` file, a folder that holds one, or ``pocket``, the shipped one; several add up.
+        """A ``.safetensors`` file, or a folder that holds one; several add up.
 
         Returns the text in the file's header.
         """
         self._placement.refuse_changes()
-        return self.adapters.load(adapter_place(path), name, weight, trainable)
+        return self.adapters.load(Path(path), name, weight, trainable)
 
     def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
         self._placement.refuse_changes()
-        return self.adapters.swap(adapter_place(path), name, weight)
+        return self.adapters.swap(Path(path), name, weight)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
@@ -327,28 +307,9 @@ class FluxKontextBackbone:
         return torch.full((batch,), float(guidance), device=self.device)
 
     def _ids(self, role: str, height: int, width: int) -> Tensor:
-        return image_ids(role, height // tokens.PATCH, width // tokens.PATCH, self.device)
+        return image_ids(role, height // PATCH, width // PATCH, self.device)
 
 
 def _in_sequence(conditions: Sequence[Tokens]) -> tuple[Tokens, ...]:
     """Tokens without position ids are not in the sequence: they are read for the depth that they carry alone."""
     return tuple(one for one in conditions if len(one.ids))
-
-
-def adapter_place(path: Path) -> Path:
-    """The folder of the shipped adapter for ``pocket``, else the path itself."""
-    return pocket_folder() / "adapter" if str(path) == POCKET else Path(path)
-
-
-def _latent_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    height, width = size_hw
-    if height < TOKEN_PIXELS or width < TOKEN_PIXELS or height % TOKEN_PIXELS or width % TOKEN_PIXELS:
-        raise ValueError(f"width and height must be multiples of {TOKEN_PIXELS} pixels, found {width} x {height}")
-    return height // VAE_FACTOR, width // VAE_FACTOR
-
-
-def _shift(config: Mapping[str, Any], target_length: int) -> float:
-    """mu of FLUX.1's schedule: linear in the number of target tokens."""
-    value = {name: float(config.get(name, default)) for name, default in DEFAULT_SHIFT.items()}
-    slope = (value["max_shift"] - value["base_shift"]) / (value["max_image_seq_len"] - value["base_image_seq_len"])
-    return value["base_shift"] + slope * (target_length - value["base_image_seq_len"])

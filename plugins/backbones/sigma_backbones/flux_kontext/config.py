@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from sigma_backbones import POCKET
+from sigma_backbones import POCKET, pocket_folder
 from sigma_framework import ImageSizes
 
 FULL_SCALE = "black-forest-labs/FLUX.1-Kontext-dev"
@@ -128,3 +130,11 @@ def memory_options(config: FluxKontextConfig) -> MemoryOptions:
         offload=profile.offload if config.offload is None else config.offload,
         vae_tiling=profile.vae_tiling if config.vae_tiling is None else config.vae_tiling,
     )
+
+
+def shipped_adapters(config: FluxKontextConfig) -> Mapping[str, Path]:
+    """Those that come with the weights, by name: ``pocket``'s own, also where a single file replaces its transformer.
+
+    A file takes its shapes from the folder's ``config.json``, and quantized weights keep theirs, so it fits both.
+    """
+    return {POCKET: pocket_folder() / "adapter"} if config.weights == POCKET else {}

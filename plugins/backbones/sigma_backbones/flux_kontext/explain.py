@@ -17,9 +17,8 @@ from sigma_backbones.flux_kontext.parameter_counts import (
     transformer_parameters,
 )
 from sigma_backbones.safetensors_header import read_header
+from sigma_backbones.token_grid import token_counts
 
-TOKEN_PIXELS = 16
-"""Side of what one token covers, pixels."""
 FULL_SCALE_VAE = 83_819_683
 """Parameters of FLUX.1's AutoencoderKL."""
 FULL_SCALE_TEXT_ENCODERS = 123_060_480 + 4_762_310_656
@@ -64,18 +63,6 @@ def explain(config: FluxKontextConfig, facts: Mapping[str, Any]) -> dict[str, An
         "memory_bytes": memory_estimate(config, facts, shape, tokens, parameters),
         "licence": licence,
     }
-
-
-def token_counts(facts: Mapping[str, Any], text_length: int) -> dict[str, int]:
-    """Tokens per role: one per 16 x 16 pixels, identity images stacked along the height (section 3.2)."""
-    height, width = facts["size_hw"]
-    side = facts["identity_size"]
-    block_height, block_width = side if isinstance(side, tuple | list) else (side, side)
-    target = (height // TOKEN_PIXELS) * (width // TOKEN_PIXELS)
-    identity = int(facts["subjects"]) * (block_height // TOKEN_PIXELS) * (block_width // TOKEN_PIXELS)
-    counts = {"text": int(facts.get("text_length") or text_length), "target": target, "identity": identity}
-    counts["spatial"] = target
-    return {**counts, "total": sum(counts.values())}
 
 
 def _folder(weights: str) -> Path | None:

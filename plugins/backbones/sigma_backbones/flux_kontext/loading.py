@@ -86,15 +86,13 @@ def _read_parts(
 
     vae_name = checkpoint.config(AutoencoderKL, "vae").get("_class_name")
     vae_class = AutoencoderTiny if vae_name == "AutoencoderTiny" else AutoencoderKL
-    # without the second, transformers refers to a report that it prints
-    text: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}
     image: dict[str, Any] = {"torch_dtype": dtype}
     return FluxKontextParts(
         scheduler=checkpoint.load(FlowMatchEulerDiscreteScheduler, "scheduler"),
         vae=checkpoint.model(vae_class, "vae", **image),
-        text_encoder=checkpoint.model(CLIPTextModel, "text_encoder", **text),
+        text_encoder=checkpoint.text_encoder(CLIPTextModel, "text_encoder", dtype),
         tokenizer=checkpoint.tokenizer(CLIPTokenizer, "tokenizer"),
-        text_encoder_2=checkpoint.model(T5EncoderModel, "text_encoder_2", **text),
+        text_encoder_2=checkpoint.text_encoder(T5EncoderModel, "text_encoder_2", dtype),
         tokenizer_2=checkpoint.tokenizer(AutoTokenizer, "tokenizer_2"),
         transformer=checkpoint.model(FluxTransformer2DModel, "transformer", whole=True, **image, **quantized)
         if single is None

@@ -22,7 +22,7 @@ from sigma_backbones.flux_kontext.config import (
     quantization,
 )
 from sigma_backbones.flux_kontext.parameter_counts import linear_layers, norm_parameters, transformer_parameters
-from sigma_backbones.planned_blocks import fewest_blocks
+from sigma_backbones.planned_blocks import planned_blocks
 
 BYTES_PER_NUMBER = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZED_BYTES = {"int8": (1.0, 5), "float8": (1.0, 4), "nf4": (0.5 + 4 / 64, 0)}
@@ -107,7 +107,7 @@ def activations(
         each = tokens["total"] * width * size * int(facts.get("batch_size", 1))
         twice = double + single if config.gradient_checkpointing else 0
         if twice and config.activation_gb is not None:
-            twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size)
+            twice = planned_blocks(config.activation_gb * 1e9 / each, double, single, size, kept_numbers)
         kept = kept_numbers(twice, double, single, size)
     return round(tokens["total"] * width * kept * size) * int(facts.get("batch_size", 1))
 
@@ -128,11 +128,6 @@ def kept_numbers(twice: int, double: int, single: int, size: int) -> float:
     once_double, once_single = max(0, double - twice), min(single, double + single - twice)
     whole = kept.double * once_double + kept.single * once_single
     return twice + max(kept.outside + whole, kept.checkpointed if twice else 0)
-
-
-def planned_blocks(numbers: float, double: int, single: int, size: int) -> int:
-    """The fewest blocks to compute twice so that a step holds at most ``numbers``; all where that is not enough."""
-    return fewest_blocks(numbers, double + single, lambda twice: kept_numbers(twice, double, single, size))
 
 
 def vae_activations(facts: Mapping[str, Any], size: int, *, tiled: bool) -> int:

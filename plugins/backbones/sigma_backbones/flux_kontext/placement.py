@@ -10,14 +10,14 @@ import torch
 
 from sigma_backbones.flux_kontext.config import FluxKontextConfig, memory_options
 from sigma_backbones.flux_kontext.loading import FluxKontextParts
+from sigma_backbones.resting_text import RestingText, send_away
+from sigma_backbones.token_grid import VAE_FACTOR
 from sigma_framework import WeightsError
 
 Turn = Literal["text", "image"]
 """Text encoders, or transformer and VAE: nothing needs both at once."""
 TILE_PIXELS = 512
 """Side of what a tiled decoding sees at once; a FLUX VAE's own tile is 1024, which tiles nothing at 1024 pixels."""
-VAE_FACTOR = 8
-"""Pixels per latent."""
 
 
 class Placement:
@@ -28,33 +28,28 @@ class Placement:
         self._options = memory_options(config)
         self._turn: Turn | None = None
         self._grouped = False
-        self._text_rests = False
+        self._text_encoders = (parts.text_encoder, parts.text_encoder_2)
+        self._text = RestingText(self._text_encoders)
         self.device = device
 
     def settle(self, device: torch.device) -> None:
         """Chooses the device; moves everything there, or what is used first when it is used."""
         self.device = device
         self._turn = None
-        self._text_rests = False
+        self._text.moved()
         if self._options.offload == "none":
             for model in self._parts.models():
                 model.to(device)
 
     def take_turn(self, turn: Turn) -> None:
         """Brings the models of this turn to the device and the others to the CPU; nothing when they are there."""
-        text = (self._parts.text_encoder, self._parts.text_encoder_2)
-        if self._text_rests and turn == "text":
-            for model in text:
-                model.to(self.device)
-            self._text_rests = False
+        if turn == "text":
+            self._text.wake(self.device)
         if self._options.offload == "none" or turn == self._turn:
             return
         whole = [self._parts.vae] if self._options.offload == "group" else [self._parts.transformer, self._parts.vae]
-        come, leave = (text, whole) if turn == "text" else (whole, text)
-        for model in leave:
-            model.to("cpu")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        come, leave = (self._text_encoders, whole) if turn == "text" else (whole, self._text_encoders)
+        send_away(leave, self.device)
         for model in come:
             model.to(self.device)
         if turn == "image" and self._options.offload == "group" and not self._grouped:
@@ -63,13 +58,8 @@ class Placement:
 
     def rest_text(self) -> None:
         """Brings text encoders that stay on the device to the CPU, until it is their turn again."""
-        if self._options.offload != "none" or self._text_rests:
-            return
-        for model in (self._parts.text_encoder, self._parts.text_encoder_2):
-            model.to("cpu")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._text_rests = True
+        if self._options.offload == "none":
+            self._text.rest(self.device)
 
     def _group(self) -> None:
         """One block of the transformer on the device at a time; the next one travels while this one computes."""

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-PATCH = 2
-"""Latents per side of a token."""
+from sigma_backbones.token_grid import PATCH
 
 
 def pack(latents: Tensor) -> Tensor:

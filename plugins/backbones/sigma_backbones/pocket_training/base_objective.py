@@ -20,13 +20,14 @@ from torch.nn import functional
 
 from sigma_backbones import pocket_folder
 from sigma_backbones.arrays import RgbImage
-from sigma_backbones.flux_kontext.backbone import TOKEN_PIXELS, FluxKontextBackbone
+from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_backbones.flux_kontext.config import FluxKontextConfig
 from sigma_backbones.flux_kontext.loading import FluxKontextParts, load_parts
 from sigma_backbones.flux_kontext.position_ids import image_ids
 from sigma_backbones.flux_kontext.text import encode_prompts
 from sigma_backbones.pocket_training.architecture import build_pipeline, portable_copy
 from sigma_backbones.pocket_training.options import PocketBaseOptions
+from sigma_backbones.token_grid import TOKEN_PIXELS
 from sigma_framework import Example, Tokens, WeightsError
 
 PLACE_TEMPLATE = "Place these subjects in {prompt}"

@@ -252,7 +252,6 @@ def test_files_that_are_no_adapters_are_refused(untouched: Flux2KleinBackbone, t
         (pickled, "only .safetensors is accepted"),
         (tmp_path / "missing.safetensors", "no such file"),
         (tmp_path, "no such file"),
-        (Path("pocket"), "made for flux_kontext.*adapters.bad=null"),
     ]:
         with pytest.raises(WeightsError, match=message):
             untouched.load_adapter(path, "bad", 1.0)
