@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sigma_framework.errors import PluginError
+from sigma_framework.errors import PluginError, Problem, RecipeError
 from sigma_framework.generation import ImageMaker
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.protocols import Backbone, ControlEncoder
@@ -26,8 +26,12 @@ def plan_generation(
 
     Raises:
         PluginError: no registered sampler keeps a background.
+        RecipeError: these weights read a guidance value, and the recipe gives none.
     """
     block = recipe.require_sampler()
+    if backbone.guidance_embedded and block.guidance is None:
+        what = "found null, expected a number: these weights read one"
+        raise RecipeError(recipe.name, [Problem("sampler.guidance", what, "write sampler.guidance=3.5 (or 2.5)")])
     spec = _sampler_spec(recipe, host, inserting)
     own = block.component.spec is spec
     component = block.component if own else host.resolve("sampler", spec.name)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sigma_framework import Framework, Scene, SceneError, Subject
-from sigma_framework.errors import RunError
+from sigma_framework.errors import RecipeError, RunError
 
 ROOT = Path(__file__).parents[1]
 SCENES = ROOT / "examples" / "scenes"
@@ -73,6 +73,13 @@ def test_a_photograph_that_is_not_used_is_told(generating: Framework, inserting:
     scene = {"prompt": "a floor", "subjects": boxed([4, 60, 48, 116]), "background": photograph}
     assert "the photograph is not used" in " ".join(generating.generate(**scene).warnings)
     assert generating.insert(**scene).warnings == inserting.generate(**scene).warnings == ()
+
+
+def test_weights_that_read_guidance_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    framework = Framework.load(ROOT / "recipes" / "generate.yaml")
+    monkeypatch.setattr(type(framework.backbone), "guidance_embedded", property(lambda _: True))
+    with pytest.raises(RecipeError, match=r"sampler\.guidance: found null.*write sampler\.guidance=3\.5"):
+        framework.generate(SCENES / "boxes.yaml")
 
 
 def test_a_result_prints_without_its_pixels(generating: Framework) -> None:

@@ -391,6 +391,8 @@ def test_plugin_listing(host: PluginHost) -> None:
 LEFT_TO_THE_USER = {
     "dreambooth_flux": ("adapters.main.path=./mine", "annotators.prompts.server=http://localhost:8000/v1"),
     "evaluate_flux": ("adapters.main.path=./mine", "datasources.single.path=one", "datasources.multi.path=several"),
+    "generate_flux": ("adapters.main.path=./mine",),
+    "insert_flux": ("adapters.main.path=./mine",),
 }
 
 
