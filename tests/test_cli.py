@@ -280,7 +280,7 @@ def test_help_and_completion(capsys: pytest.CaptureFixture[str]) -> None:
     assert sigma_run("--help") == 0
     text = capsys.readouterr().out
     assert "--print-config" in text and "--install-completion" in text
-    assert cli._complete_recipe("gener") == ["generate"]
+    assert cli._complete_recipe("gener") == ["generate", "generate_flux"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
