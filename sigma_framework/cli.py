@@ -157,7 +157,7 @@ def _start(
     from sigma_framework.recipe.readiness import check_readiness
 
     check_readiness(*_load(argument, overrides, allow_env))
-    for library in ("TRANSFORMERS", "DIFFUSERS"):  # notes on torchvision and unused keys are not the user's concern
+    for library in ("TRANSFORMERS", "DIFFUSERS", "HF_HUB"):  # notes on torchvision, unused keys and retries
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     from sigma_framework.framework import Framework
     from sigma_framework.terminal import TerminalProgress
