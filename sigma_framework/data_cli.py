@@ -199,7 +199,8 @@ def _as_text(report: SetReport) -> str:
     from sigma_framework.shards.layout import shown_name
 
     data = _as_data(report)
-    lines = [f"{report.samples} samples in {report.shards} shards, {len(report.damaged)} damaged"]
+    shards = f"{report.shards} shard{'' if report.shards == 1 else 's'}"
+    lines = [f"{report.samples} samples in {shards}, {len(report.damaged)} damaged"]
     lines += [f"  {count} subjects: {number}" for count, number in data["subjects"].items()]
     lines += [f"  {size} pixels: {number}" for size, number in data["sizes"].items()]
     lines += [f"  members: {form}" for form in data["members"]]

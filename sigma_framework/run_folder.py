@@ -140,9 +140,10 @@ def refuse_other_recipe(
         return
     differing = [key for key in differing_keys(held, wanted) if not is_accepted(key, allow)]
     if differing:
+        flags = " ".join(f"--allow {key}" for key in differing)
         raise RunError(
             f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
-            f"accept with --allow KEY, start anew with --fresh, or choose another run.dir"
+            f"accept with {flags}, start anew with --fresh, or choose another run.dir"
         )
 
 

@@ -255,7 +255,7 @@ def test_training_another_recipe_in_a_used_folder_is_refused(in_folder: Path) ->
         for line in NoteKeeper.notes_of(Framework.load(ROOT / "recipes/curriculum.yaml", small))
     )
     changed = Framework.load(ROOT / "recipes/curriculum.yaml", [*small, "train.lora.rank=4", "train.threads=1"])
-    with pytest.raises(RunError, match=r"differs in train\.lora\.rank;.*--allow KEY"):
+    with pytest.raises(RunError, match=r"differs in train\.lora\.rank;.*accept with --allow train\.lora\.rank,"):
         changed.run()
     changed.run(fresh=True)
     assert (in_folder / "run.1" / "adapter").is_dir()

@@ -59,7 +59,8 @@ class StageCount:
         own = [f"{number} {name}" for name, number in sorted(self.counts.items())]
         rate = f", {self.per_second:.1f} records/s" if self.per_second else ""
         why = f" (rejected: {'; '.join(reasons)})" if reasons else ""
-        return f"{self.name}: {self.kept} of {self.read} kept{why}{f'; {chr(44).join(own)}' if own else ''}{rate}"
+        counted = f"; {', '.join(own)}" if own else ""
+        return f"{self.name}: {self.kept} of {self.read} kept{why}{counted}{rate}"
 
 
 def write_report(units: UnitWork, counts: Sequence[StageCount], path: Path) -> None:

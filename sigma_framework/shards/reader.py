@@ -186,6 +186,8 @@ def _read_manifest(place: SetPlace) -> dict[str, Any]:
     try:
         content = place.read_small(MANIFEST)
     except FileNotFoundError as error:
+        if (Path(str(place)) / "shards" / MANIFEST).is_file():
+            raise DataError(f"{place}: no {MANIFEST}, but its folder shards has one; give {place}/shards") from error
         raise DataError(
             f"{place}: no {MANIFEST}; the set is unfinished or not a SIGMA-SET; finish its build, or make one of other "
             "tar files with sigma-data convert"

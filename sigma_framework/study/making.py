@@ -78,6 +78,8 @@ def make_study(
     """
     if target.exists():
         raise DataError(f"{target}: exists already; choose another folder with --output")
+    if first.resolve() == second.resolve():
+        raise DataError(f"{first}: found as both systems; give the results of two")
     systems = read_results(first), read_results(second)
     rng = np.random.default_rng(seed)
     problems: list[Problem] = []
@@ -105,7 +107,9 @@ def make_study(
 
 def _names(systems: tuple[Results, Results]) -> tuple[str, str]:
     first, second = systems[0].system, systems[1].system
-    return (first, second) if first != second else (f"{first} (1)", f"{second} (2)")
+    if first != second:
+        return first, second
+    return f"{first} ({systems[0].folder})", f"{second} ({systems[1].folder})"
 
 
 def _common(systems: tuple[Results, Results], notes: list[str]) -> list[str]:

@@ -39,6 +39,16 @@ def test_the_page_has_pairs_and_does_not_tell_whose_they_are(results: tuple[Path
     assert b"<b>" not in (tmp_path / "study/page/pairs.js").read_bytes(), "texts of strangers stay text"
 
 
+def test_two_runs_of_one_system_are_told_apart_and_one_run_is_no_pair(
+    make_results: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = make_results(tmp_path / "a", "model", 20), make_results(tmp_path / "b", "model", 90)
+    assert make_study(first, second, tmp_path / "study").systems == (f"model ({first})", f"model ({second})")
+    with pytest.raises(DataError, match="found as both systems; give the results of two"):
+        make_study(first, tmp_path / "b" / ".." / "a", tmp_path / "same")
+    assert not (tmp_path / "same").exists()
+
+
 def test_regions_are_open_inside_and_veiled_outside(results: tuple[Path, Path], tmp_path: Path) -> None:
     make_study(*results, tmp_path / "study")
     pair = page_of(tmp_path / "study")["pairs"][0]
