@@ -150,8 +150,8 @@ def _parse_yaml(text: str) -> Any:
     try:
         return _from_events(text)
     except yaml.MarkedYAMLError as error:
-        if error.context_mark and error.context and "quoted scalar" in error.context:
-            raise _Refused(f"line {error.context_mark.line + 1}: a quotation mark is opened and not closed") from None
+        if error.context_mark and "quoted scalar" in (error.context or ""):
+            raise _Refused(_fault_in_quotes(error.context_mark.line + 1, str(error.problem))) from None
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else "the text"
         if "\\t" in str(error.problem) or "\t" in str(error.problem):
@@ -161,6 +161,14 @@ def _parse_yaml(text: str) -> Any:
         raise _Refused(f"not YAML: {' '.join(str(error).split())[:160]}") from None
     except RecursionError:
         raise _Refused(f"nested deeper than {MAX_DEPTH} levels") from None
+
+
+def _fault_in_quotes(line: int, problem: str) -> str:
+    if "escape" in problem:
+        return f"line {line}: {problem}; in double quotes a backslash begins an escape: write single quotes"
+    if "end of stream" in problem:
+        return f"line {line}: a quotation mark is opened and not closed"
+    return f"line {line}: {problem} in quotes"
 
 
 class _Builder:

@@ -62,6 +62,7 @@ def test_words_stay_what_was_written(tmp_path: Path, word: str) -> None:
         ("a:\n\t- b\n", "tabs are not allowed"),
         (b"prompt: \xff\xfe", "not UTF-8 text at byte 8"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", "this is JPEG; expected YAML or JSON text, or a PNG that this program made"),
+        ('a: "pics\\mug.png"', "a backslash begins an escape: write single quotes"),
         ("a: b\nprompt: 'open\nsize: [1, 2]\n", "line 2: a quotation mark is opened and not closed"),
         (b"prompt: a\0b", "NUL"),
         ("a: !!python/object/apply:os.system [ls]", "tags"),
