@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ from sigma_framework.training.training_run import TrainingRun
 
 TRAIN = {"batch_size": 2, "checkpoint_every": 3}
 """As of the run that nobody disturbed."""
+
+
+@pytest.fixture(autouse=True)
+def hangup_arrives() -> Iterator[None]:
+    """Also where the tests were started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 # Where a signal arrives. Each sends it to this process once, from inside.
