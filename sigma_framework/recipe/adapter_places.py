@@ -56,6 +56,9 @@ def _place(findings: Findings, backbone: ComponentBlock | None, key: KeyPath, te
     if where in findings.files:
         return findings.files[where]
     beside = findings.loaded.origin(key).folder / text
+    if not text.strip():
+        findings.add(where, f"found {shown(text)}, expected a file or folder", f"write {none}")
+        return beside
     if is_bare_word(text):
         if backbone is None:
             return Path(text)
@@ -68,7 +71,6 @@ def _place(findings: Findings, backbone: ComponentBlock | None, key: KeyPath, te
             return Path(brought[text])
         if not beside.exists():
             findings.add(where, *_unknown(backbone, text, brought, none))
-            return beside
     findings.files[where] = beside
     return beside
 
@@ -78,9 +80,10 @@ def _brought(backbone: ComponentBlock) -> Mapping[str, Path]:
     spec = backbone.component.spec
     if not isinstance(spec, BackboneSpec) or spec.adapters is None:
         return {}
-    brought: Mapping[str, Path] = build_with(
-        partial(resolve_factory, spec.adapters), backbone.component, backbone.config
-    )
+    brought = build_with(partial(resolve_factory, spec.adapters), backbone.component, backbone.config)
+    if not isinstance(brought, Mapping):
+        what = f"BackboneSpec.adapters gives {type(brought).__name__}, expected a map of names to folders"
+        raise PluginError(f"backbone '{spec.name}' of {backbone.component.provider}: {what}")
     return brought
 
 

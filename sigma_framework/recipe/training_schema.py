@@ -126,7 +126,7 @@ class TrainBlock:
     init_from: Path | str | None = None
     """Adapter to start from: file, folder, or the name of one with the backbone's weights; null: one without effect."""
     init_facts: Literal["same", "any"] = "same"
-    """any: ``init_from`` may have been trained with another routing or structure; it learns this recipe's."""
+    """any: ``init_from`` may be trained with another routing, structure or block size; it learns this recipe's."""
     subject_loss_weight: Weight = 0.0
     """Extra weight of the loss on the subjects' pixels; 0 is the paper's plain mean."""
     attention_loss_weight: Weight = 0.0
