@@ -330,7 +330,7 @@ class Framework:
 
     def _resolved(self, scene: Scene) -> ResolvedScene:
         return scene.resolve(
-            control_specs(self.recipe, self.host), self._size_multiple, default_size=default_size(self.recipe)
+            control_specs(self.recipe, self.host), self._size_multiple, default_size=default_size(self.recipe.backbone)
         )
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from sigma_framework import cli
 from sigma_framework.errors import RunError
@@ -89,6 +90,28 @@ def test_scene_and_recipe_are_checked_together(generate: Path, capsys: pytest.Ca
     assert "run.sede" in text and "scene.yaml" in text and "gone.png" in text
     assert sigma_run(str(generate), f"scene={scene}", "--check") == 2
     assert capsys.readouterr().err.startswith(f"error: {scene}: 2 problems"), "the recipe is right"
+
+
+def test_a_scene_without_a_size_takes_that_of_the_photograph_given_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a mistake elsewhere in the recipe brings no mistake of the scene."""
+    Image.new("RGB", (192, 192), "grey").save(tmp_path / "photo.png")
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "mug.png")
+    subject = {"name": "a", "image": "mug.png", "control": {"type": "box2d", "xyxy": [140, 100, 180, 180]}}
+    scene = tmp_path / "scene.yaml"
+    scene.write_text(yaml.safe_dump({"version": 1, "prompt": "a place", "subjects": [subject]}))
+    given = (f"scene={scene}", f"background={tmp_path / 'photo.png'}")
+    assert sigma_run("insert", *given, "--check") == 0
+    assert sigma_run("generate", *given, "--check") == 0
+    assert "the photograph is not used" in capsys.readouterr().out
+    assert sigma_run("generate", given[0], "--check") == 2
+    assert "the image is 128x128" in capsys.readouterr().err
+    Image.new("L", (128, 128), 255).save(tmp_path / "mask.png")
+    subject["control"] = {"type": "mask", "file": "mask.png"}
+    scene.write_text(yaml.safe_dump({"version": 1, "prompt": "a place", "subjects": [subject]}))
+    assert sigma_run("generate", given[0], "run.sede=1", "--check") == 2
+    assert "1 problem\n" in capsys.readouterr().err
 
 
 def test_check_tells_what_will_disappoint(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,8 @@ class Examined:
     """None when there are problems."""
     problems: tuple[Problem, ...]
     """Everything that is wrong."""
+    backbone: ComponentBlock | None
+    """As far as it is right, also where the rest is not."""
 
 
 def disabled_plugins(loaded: LoadedRecipe) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ def examine(loaded: LoadedRecipe, host: PluginHost) -> Examined:
         findings.problems.extend(disagreements(recipe, host))
         findings.problems.extend(_variant_problems(loaded, host))
     problems = _unique(findings.worded(problem) for problem in findings.problems)
-    return Examined(None if problems else recipe, problems)
+    return Examined(None if problems else recipe, problems, values["backbone"])
 
 
 def _read_blocks(findings: Findings, host: PluginHost) -> dict[str, Any]:

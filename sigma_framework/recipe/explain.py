@@ -131,7 +131,7 @@ def _facts(recipe: Recipe, size: tuple[int, int] | None, subjects: int | None) -
     """
     most = max((_most_subjects(recipe, name) for name in recipe.stages), default=None)
     sizes = [getattr(block.config, "size_hw", None) for block in recipe.datasources.values()]
-    usual = next((found for found in sizes if found is not None), default_size(recipe)[::-1])
+    usual = next((found for found in sizes if found is not None), default_size(recipe.backbone)[::-1])
     training = recipe.task == "train"
     return {
         "task": "train" if training else "generate",

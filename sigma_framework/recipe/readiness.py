@@ -10,7 +10,7 @@ from sigma_framework.plugin_host import PluginHost
 from sigma_framework.recipe.build import build_control, control_specs
 from sigma_framework.recipe.check import examine
 from sigma_framework.recipe.load import LoadedRecipe
-from sigma_framework.recipe.records import Recipe
+from sigma_framework.recipe.records import ComponentBlock, Recipe
 from sigma_framework.recipe.scene_fit import default_size, scene_warnings
 from sigma_framework.scene import Scene
 from sigma_framework.specs import BackboneSpec, ControlSpec
@@ -45,7 +45,7 @@ def check_readiness(loaded: LoadedRecipe, host: PluginHost) -> Readiness:
     if examined.recipe is not None:
         problems += missing_files(examined.recipe)
     try:
-        scene = _scene_facts(loaded, examined.recipe, host)
+        scene = _scene_facts(loaded, examined.recipe, examined.backbone, host)
     except SceneError as error:
         if not problems:
             raise
@@ -77,8 +77,10 @@ class _SceneFacts:
     warnings: tuple[str, ...]
 
 
-def _scene_facts(loaded: LoadedRecipe, recipe: Recipe | None, host: PluginHost) -> _SceneFacts | None:
-    """Of the recipe's scene, if it has one; also for a recipe with other mistakes.
+def _scene_facts(
+    loaded: LoadedRecipe, recipe: Recipe | None, backbone: ComponentBlock | None, host: PluginHost
+) -> _SceneFacts | None:
+    """Of the recipe's scene, if it has one; also for a recipe with other mistakes, whose backbone may yet be right.
 
     Raises:
         SceneError: with every problem of the scene.
@@ -88,12 +90,13 @@ def _scene_facts(loaded: LoadedRecipe, recipe: Recipe | None, host: PluginHost) 
         return None
     path = loaded.origin(("scene",)).folder / text
     controls = {name: spec for name, spec in host.specs("control").items() if isinstance(spec, ControlSpec)}
-    multiple = 1
+    spec = None if backbone is None else backbone.component.spec
+    multiple = spec.size_multiple if isinstance(spec, BackboneSpec) else 1
     if recipe is not None:
         controls = control_specs(recipe, host)
-        spec = recipe.backbone.component.spec if recipe.backbone else None
-        multiple = spec.size_multiple if isinstance(spec, BackboneSpec) else 1
-    resolved = Scene.load_resolved(path, controls, multiple, default_size=default_size(recipe))
+    background = None if recipe is None else recipe.background
+    size = default_size(backbone)
+    resolved = Scene.load_resolved(path, controls, multiple, default_size=size, background=background)
     if task == "insert" and resolved.background is None and not loaded.data.get("background"):
         what = "missing, expected a photograph to insert into"
         raise SceneError(str(path), [Problem("background", what, "give the scene a background, or background=FILE")])

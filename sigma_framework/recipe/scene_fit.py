@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from sigma_framework.recipe.records import Recipe
+from functools import partial
+
+from sigma_framework.errors import PluginError
+from sigma_framework.plugin_host import build_with
+from sigma_framework.recipe.records import ComponentBlock, Recipe
 from sigma_framework.scene.records import DEFAULT_SIZE
 from sigma_framework.scene.resolution import ResolvedScene
 from sigma_framework.specs import BackboneSpec, ImageSizes, SamplerSpec, resolve_factory
 
 
-def default_size(recipe: Recipe | None) -> tuple[int, int]:
+def default_size(backbone: ComponentBlock | None) -> tuple[int, int]:
     """Width and height of a scene that names neither size nor background, pixels."""
-    sizes = None if recipe is None else _image_sizes(recipe)
+    sizes = _image_sizes(backbone)
     return sizes.default if sizes is not None else DEFAULT_SIZE
 
 
@@ -23,7 +27,7 @@ def scene_warnings(recipe: Recipe, resolved: ResolvedScene, inserting: bool = Fa
         inserting: whether a sampler that keeps a background is taken whatever the recipe names.
     """
     warnings = []
-    sizes, canvas = _image_sizes(recipe), resolved.canvas
+    sizes, canvas = _image_sizes(recipe.backbone), resolved.canvas
     if sizes is not None and not all(sizes.smallest <= side <= sizes.largest for side in canvas.size_hw):
         warnings.append(
             f"size: these weights are made for {sizes.smallest} to {sizes.largest} pixels, found {canvas.width} x "
@@ -39,9 +43,17 @@ def scene_warnings(recipe: Recipe, resolved: ResolvedScene, inserting: bool = Fa
     return warnings
 
 
-def _image_sizes(recipe: Recipe) -> ImageSizes | None:
-    block = recipe.backbone
-    if block is None or not isinstance(block.component.spec, BackboneSpec) or block.component.spec.sizes is None:
+def _image_sizes(backbone: ComponentBlock | None) -> ImageSizes | None:
+    """What the weights are made for, where they say it.
+
+    Raises:
+        PluginError: the plugin's function cannot be imported, or gives something else.
+    """
+    spec = None if backbone is None else backbone.component.spec
+    if backbone is None or not isinstance(spec, BackboneSpec) or spec.sizes is None:
         return None
-    sizes: ImageSizes | None = resolve_factory(block.component.spec.sizes)(block.config)
+    sizes = build_with(partial(resolve_factory, spec.sizes), backbone.component, backbone.config)
+    if sizes is not None and not isinstance(sizes, ImageSizes):
+        what = f"BackboneSpec.sizes gives {type(sizes).__name__}, expected ImageSizes or None"
+        raise PluginError(f"backbone '{spec.name}' of {backbone.component.provider}: {what}")
     return sizes

@@ -86,6 +86,15 @@ def decode_picture(content: bytes, name: str, formats: tuple[str, ...], warnings
     return image
 
 
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture file; None for anything else, whose faults are told where it is read."""
+    try:
+        with Image.open(path, formats=RGB_FORMATS) as image:
+            return image.size
+    except Exception:  # Pillow raises many kinds on damaged files
+        return None
+
+
 def check_size(width: int, height: int, name: str) -> None:
     """Raises ``InputFault`` for a picture that is too large to be read."""
     if width * height > MAX_PIXELS:

@@ -113,14 +113,22 @@ class Scene:
         *,
         base: str | os.PathLike[str] | None = None,
         default_size: tuple[int, int] = DEFAULT_SIZE,
+        background: Picture | None = None,
     ) -> ResolvedScene:
-        """``load`` and ``resolve`` in one pass, so that the document's problems and the controls' come together."""
+        """``load`` and ``resolve`` in one pass, so that the document's problems and the controls' come together.
+
+        ``background`` takes the place of the scene's own, as in ``with_background``.
+        """
         from sigma_framework.scene.document import open_draft
         from sigma_framework.scene.resolution import resolve_draft
 
         if isinstance(source, Scene):
-            return source.resolve(controls, size_multiple, default_size=default_size)
-        return resolve_draft(open_draft(source, base), controls, size_multiple, default_size)
+            scene = source if background is None else source.with_background(background)
+            return scene.resolve(controls, size_multiple, default_size=default_size)
+        draft = open_draft(source, base)
+        if background is not None:
+            draft.values["background"] = own_path(background)
+        return resolve_draft(draft, controls, size_multiple, default_size)
 
     def resolve(
         self, controls: Mapping[str, ControlSpec], size_multiple: int, *, default_size: tuple[int, int] = DEFAULT_SIZE
@@ -175,13 +183,16 @@ class Scene:
 
     def with_background(self, background: Picture) -> Scene:
         """The same scene over another photograph; a path is the caller's own, relative to the current folder."""
-        if isinstance(background, (str, os.PathLike)):
-            background = Path(background).absolute()
-        return replace(self, background=background)
+        return replace(self, background=own_path(background))
 
     def with_structure_range(self, limits: tuple[float, float] | None) -> Scene:
         """The same scene with the limits of its structure map written down."""
         return replace(self, structure_range=limits)
+
+
+def own_path(picture: Picture) -> Picture:
+    """A file of the caller's, relative to the current folder, so that no scene's folder bounds it."""
+    return Path(picture).absolute() if isinstance(picture, (str, os.PathLike)) else picture
 
 
 def is_array(value: object) -> bool:

@@ -48,7 +48,7 @@ class ResolvedScene:
     """A scene that is known to be right, as arrays of its canvas."""
 
     scene: Scene
-    """Where it came from."""
+    """Where it came from, with the size that it was given where it names none."""
     canvas: Canvas
     """Size and camera."""
     subjects: tuple[ResolvedSubject, ...]
@@ -153,8 +153,11 @@ def resolve_draft(
     if not draft.values.get("prompt", "").strip():
         reader.warnings.append("prompt: is empty; say what is around the subjects")
     width, height = reader.size or default_size
+    scene = scene or draft.finish()
+    if scene.size is None and scene.background is None:  # what was made is told whole, whoever reads it later
+        scene = replace(scene, size=(width, height))
     return ResolvedScene(
-        scene=scene or draft.finish(),
+        scene=scene,
         canvas=Canvas(width=width, height=height, camera=_camera(draft, width, height)),
         subjects=tuple(subject for subject in resolved if subject is not None),
         background=background,

@@ -26,7 +26,8 @@ from sigma_framework.errors import DataError, PluginError, Problem, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.scene import ResolvedScene, Scene
 from sigma_framework.scene.files import InputFault
-from sigma_framework.scene.pictures import RGB_FORMATS, open_picture
+from sigma_framework.scene.pictures import RGB_FORMATS, open_picture, picture_size
+from sigma_framework.scene.records import DEFAULT_SIZE
 from sigma_framework.specs import ControlSpec
 from sigma_framework.study.results import Results, read_results
 from sigma_framework.types import BoolMap
@@ -134,8 +135,15 @@ def _resolved(
     found: dict[str, tuple[ResolvedScene, BoolMap]] = {}
     for key in common:
         try:
-            resolved = Scene.load_resolved(systems[0].images[key].scene, specs, 1)
-            other = Scene.load_resolved(systems[1].images[key].scene, specs, 1)
+            resolved, other = (
+                Scene.load_resolved(
+                    system.images[key].scene,
+                    specs,
+                    1,
+                    default_size=picture_size(system.images[key].image) or DEFAULT_SIZE,
+                )
+                for system in systems
+            )
             kinds = {subject.control for subject in resolved.subjects}
             encoders = {kind: host.make(host.resolve("control", kind), specs[kind].config()) for kind in kinds}
             regions = np.stack([layer.region for layer in encode_subjects(resolved, encoders)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sigma_framework import BackboneSpec, RecipeError, hookimpl
+from sigma_framework import BackboneSpec, PluginError, RecipeError, hookimpl
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.recipe import Recipe, check_recipe, disabled_plugins, load_recipe, shipped_recipes
 from sigma_framework.recipe.build import (
@@ -24,6 +24,7 @@ from sigma_framework.recipe.build import (
 )
 from sigma_framework.recipe.config_text import config_text, origins_of
 from sigma_framework.recipe.explain import explain, plugin_listing
+from sigma_framework.recipe.scene_fit import default_size
 
 WriteRecipe = Callable[[str, Mapping[str, Any] | str], Path]
 
@@ -39,7 +40,12 @@ class OtherBases:
     @hookimpl
     def sigma_register_backbones(self) -> list[BackboneSpec]:
         bare = BackboneSpec(name="bare", config=NoOptions, factory=lambda config: config, summary="no adapters")
-        return [bare, replace(bare, name="broken", adapters="no_such_module:adapters")]
+        return [
+            bare,
+            replace(bare, name="broken", adapters="no_such_module:adapters"),
+            replace(bare, name="listing", adapters=lambda config: ["pocket"]),
+            replace(bare, name="unsized", sizes=lambda config: (128, 128)),
+        ]
 
 
 def checked(recipe: Mapping[str, Any] | Path, host: PluginHost, *overrides: str, **options: Any) -> Recipe:
@@ -298,6 +304,21 @@ def test_an_adapter_that_nobody_brings_is_told(
     host.register(OtherBases(), name="others", distribution="others")
     train["metrics"] = {"score": {"type": "score"}}  # a sweep's variants are evaluations
     assert problems_of(train, host, *overrides) == [expected]
+
+
+def test_what_a_plugin_gives_of_the_wrong_type_names_the_plugin(host: PluginHost, train: dict[str, Any]) -> None:
+    host.register(OtherBases(), name="others", distribution="others")
+    train["backbone"] = {"type": "listing"}
+    (text,) = problems_of(train, host, "adapters.main.path=pocket")
+    assert "backbone 'listing' of others" in text and "gives list, expected a map of names to folders" in text
+    train["backbone"] = {"type": "unsized"}
+    with pytest.raises(PluginError, match=r"'unsized' of others.* gives tuple, expected ImageSizes or None"):
+        default_size(checked(train, host).backbone)
+
+
+def test_an_empty_path_of_an_adapter_is_refused(host: PluginHost, train: dict[str, Any]) -> None:
+    (text,) = problems_of(train, host, "adapters.main.path=''")
+    assert "expected a file or folder" in text and "adapters.main=null for none" in text
 
 
 def test_a_wrong_backbone_is_told_alone(host: PluginHost, train: dict[str, Any]) -> None:
