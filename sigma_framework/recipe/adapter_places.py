@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from sigma_framework.dataclass_schema import shown
 from sigma_framework.errors import PluginError, listed
-from sigma_framework.plugin_host import build_with
+from sigma_framework.recipe.backbone_answers import adapters_brought
 from sigma_framework.recipe.findings import Findings
 from sigma_framework.recipe.origins import KeyPath, dotted
 from sigma_framework.recipe.paths import is_bare_word
 from sigma_framework.recipe.records import ComponentBlock
 from sigma_framework.recipe.schema import AdapterBlock
 from sigma_framework.recipe.training_schema import TrainBlock
-from sigma_framework.specs import BackboneSpec, resolve_factory
 
 AdapterBlocks = Mapping[str, AdapterBlock | None]
 
@@ -63,7 +61,7 @@ def _place(findings: Findings, backbone: ComponentBlock | None, key: KeyPath, te
         if backbone is None:
             return Path(text)
         try:
-            brought = _brought(backbone)
+            brought = adapters_brought(backbone)
         except PluginError as error:
             findings.add(where, error.message)
             return beside
@@ -73,18 +71,6 @@ def _place(findings: Findings, backbone: ComponentBlock | None, key: KeyPath, te
             findings.add(where, *_unknown(backbone, text, brought, none))
     findings.files[where] = beside
     return beside
-
-
-def _brought(backbone: ComponentBlock) -> Mapping[str, Path]:
-    """Adapters that come with the weights, by name."""
-    spec = backbone.component.spec
-    if not isinstance(spec, BackboneSpec) or spec.adapters is None:
-        return {}
-    brought = build_with(partial(resolve_factory, spec.adapters), backbone.component, backbone.config)
-    if not isinstance(brought, Mapping):
-        what = f"BackboneSpec.adapters gives {type(brought).__name__}, expected a map of names to folders"
-        raise PluginError(f"backbone '{spec.name}' of {backbone.component.provider}: {what}")
-    return brought
 
 
 def _unknown(backbone: ComponentBlock, word: str, brought: Mapping[str, Path], none: str) -> tuple[str, str]:
