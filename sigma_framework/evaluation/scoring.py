@@ -17,8 +17,6 @@ from sigma_framework.generation import condition_scene
 from sigma_framework.progress import Progress
 from sigma_framework.protocols import ControlEncoder, Metric
 from sigma_framework.scene import ResolvedScene, Scene
-from sigma_framework.scene.pictures import picture_size
-from sigma_framework.scene.records import DEFAULT_SIZE
 from sigma_framework.specs import ControlSpec
 from sigma_framework.types import Result, RgbImage
 
@@ -212,9 +210,7 @@ def _require_sound(work: Scoring, manifest: Manifest, folder: Path) -> None:
 
 
 def _scene(work: Scoring, folder: Path, entry: Generation) -> ResolvedScene:
-    """The scene of an entry; its size need fit no backbone, and is the image's where it names none."""
-    size = picture_size(place_of(folder, entry.image)) or DEFAULT_SIZE
-    return Scene.load_resolved(place_of(folder, entry.scene), work.control_specs, 1, default_size=size)
+    return Scene.load_shown(place_of(folder, entry.scene), place_of(folder, entry.image), work.control_specs)
 
 
 def _require_picture(path: Path, name: str, size: tuple[int, int] | None) -> None:

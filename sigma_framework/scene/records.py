@@ -130,6 +130,15 @@ class Scene:
             draft.values["background"] = own_path(background)
         return resolve_draft(draft, controls, size_multiple, default_size)
 
+    @classmethod
+    def load_shown(
+        cls, source: str | os.PathLike[str], image: str | os.PathLike[str], controls: Mapping[str, ControlSpec]
+    ) -> ResolvedScene:
+        """``load_resolved`` for a finished image: any size will do, and the image has it where the scene names none."""
+        from sigma_framework.scene.pictures import picture_size
+
+        return cls.load_resolved(source, controls, 1, default_size=picture_size(Path(image)) or DEFAULT_SIZE)
+
     def resolve(
         self, controls: Mapping[str, ControlSpec], size_multiple: int, *, default_size: tuple[int, int] = DEFAULT_SIZE
     ) -> ResolvedScene:

@@ -26,8 +26,7 @@ from sigma_framework.errors import DataError, PluginError, Problem, SceneError
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.scene import ResolvedScene, Scene
 from sigma_framework.scene.files import InputFault
-from sigma_framework.scene.pictures import RGB_FORMATS, open_picture, picture_size
-from sigma_framework.scene.records import DEFAULT_SIZE
+from sigma_framework.scene.pictures import RGB_FORMATS, open_picture
 from sigma_framework.specs import ControlSpec
 from sigma_framework.study.results import Results, read_results
 from sigma_framework.types import BoolMap
@@ -135,15 +134,8 @@ def _resolved(
     found: dict[str, tuple[ResolvedScene, BoolMap]] = {}
     for key in common:
         try:
-            resolved, other = (
-                Scene.load_resolved(
-                    system.images[key].scene,
-                    specs,
-                    1,
-                    default_size=picture_size(system.images[key].image) or DEFAULT_SIZE,
-                )
-                for system in systems
-            )
+            shown = [system.images[key] for system in systems]
+            resolved, other = (Scene.load_shown(one.scene, one.image, specs) for one in shown)
             kinds = {subject.control for subject in resolved.subjects}
             encoders = {kind: host.make(host.resolve("control", kind), specs[kind].config()) for kind in kinds}
             regions = np.stack([layer.region for layer in encode_subjects(resolved, encoders)])
