@@ -81,6 +81,7 @@ def make_study(
     if first.resolve() == second.resolve():
         raise DataError(f"{first}: found as both systems; give the results of two")
     systems = read_results(first), read_results(second)
+    names = _names(systems, (first, second))
     rng = np.random.default_rng(seed)
     problems: list[Problem] = []
     notes: list[str] = []
@@ -98,18 +99,19 @@ def make_study(
             on_pair()
         if problems:
             raise DataError(f"{first} and {second}", problems)
-        _write_page(unfinished, pairs, taken, _names(systems), seed)
+        _write_page(unfinished, pairs, taken, names, seed)
         os.replace(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return StudyReport(pairs=len(pairs), systems=_names(systems), notes=tuple(notes))
+    return StudyReport(pairs=len(pairs), systems=names, notes=tuple(notes))
 
 
-def _names(systems: tuple[Results, Results]) -> tuple[str, str]:
+def _names(systems: tuple[Results, Results], folders: tuple[Path, Path]) -> tuple[str, str]:
+    """What they are called; two runs of one system are told apart by their folders."""
     first, second = systems[0].system, systems[1].system
     if first != second:
         return first, second
-    return f"{first} ({systems[0].folder})", f"{second} ({systems[1].folder})"
+    return f"{first} ({folders[0]})", f"{second} ({folders[1]})"
 
 
 def _common(systems: tuple[Results, Results], notes: list[str]) -> list[str]:

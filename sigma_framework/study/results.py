@@ -35,8 +35,6 @@ class Results:
 
     system: str
     """What made them."""
-    folder: str
-    """The folder as it was given: tells two runs of one system apart."""
     images: Mapping[str, ResultImage]
     """By a key that the same scene has in another system's folder."""
 
@@ -51,7 +49,7 @@ def read_results(folder: Path) -> Results:
         raise DataError(f"{folder}: no such folder, expected the results of sigma-run or of another system")
     for place in (folder, folder / "images"):
         if (place / MANIFEST).is_file():
-            return _of_manifest(place, folder)
+            return _of_manifest(place, folder.resolve().name)
     images = {
         path.stem: ResultImage(image=path, scene=path) for path in sorted(folder.glob("*.png")) if _has_scene(path)
     }
@@ -60,10 +58,10 @@ def read_results(folder: Path) -> Results:
         raise DataError(
             f"{folder}: {what}; give a folder that sigma-run wrote, or list images and scenes in a {MANIFEST}"
         )
-    return Results(system=folder.resolve().name, folder=str(folder), images=images)
+    return Results(system=folder.resolve().name, images=images)
 
 
-def _of_manifest(folder: Path, given_folder: Path) -> Results:
+def _of_manifest(folder: Path, name: str) -> Results:
     """Images of a manifest by source and key, or by the image's name where it has no key."""
     from sigma_framework.evaluation.generations import place_of, read_manifest  # torch comes with the package
 
@@ -88,7 +86,7 @@ def _of_manifest(folder: Path, given_folder: Path) -> Results:
             images[key] = ResultImage(**places)
     if problems:
         raise DataError(str(folder / MANIFEST), problems)
-    return Results(system=manifest.system or given_folder.resolve().name, folder=str(given_folder), images=images)
+    return Results(system=manifest.system or name, images=images)
 
 
 def _has_scene(path: Path) -> bool:
