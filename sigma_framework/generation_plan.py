@@ -31,14 +31,8 @@ def plan_generation(
     block = recipe.require_sampler()
     if backbone.guidance_embedded and block.guidance is None:
         what = "found null, expected a number: these weights read one"
-        raise RecipeError(
-            recipe.name,
-            [
-                Problem(
-                    "sampler.guidance", what, "write sampler.guidance=NUMBER (their model card says which, e.g. 3.5)"
-                )
-            ],
-        )
+        remedy = "write sampler.guidance=NUMBER (their model card says which, e.g. 3.5)"
+        raise RecipeError(recipe.name, [Problem("sampler.guidance", what, remedy)])
     spec = _sampler_spec(recipe, host, inserting)
     own = block.component.spec is spec
     component = block.component if own else host.resolve("sampler", spec.name)

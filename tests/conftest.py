@@ -9,7 +9,7 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Takes back what a shell ignores for jobs in the background, and nohup: the framework and children keep to it."""
+    """Takes back what a shell ignores for jobs in the background: the framework and children keep to it."""
     if threading.current_thread() is not threading.main_thread():
         return  # only there may handlers be set; pytest-xdist may run its workers' tests in another
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # not SIGHUP: nohup is meant for the tests, too

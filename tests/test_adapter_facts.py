@@ -108,7 +108,7 @@ def test_the_shipped_adapter_has_a_digest() -> None:
     assert {"main": framework.recipe.adapters["main"].sha256} == digests_of(framework.recipe)
     assert framework.backbone is not None
     with pytest.raises(WeightsError, match="its SHA-256 differs"):
-        Framework.load(ROOT / "recipes" / "generate.yaml", ["adapters.main.sha256=ab"]).backbone  # noqa: B018
+        Framework.load(ROOT / "recipes" / "generate.yaml", ["adapters.main.sha256=ab"]).backbone  # noqa: B018  built when first asked for
 
 
 def test_the_digest_of_a_recipe_is_read(tmp_path: Path) -> None:

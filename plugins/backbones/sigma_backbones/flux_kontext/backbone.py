@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +32,6 @@ from sigma_backbones.prompt_cuts import PromptCuts
 from sigma_backbones.step_caches import StepCaches
 from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
-
-logger = logging.getLogger(__name__)
 
 
 def build(config: FluxKontextConfig) -> FluxKontextBackbone:
