@@ -44,6 +44,15 @@ def test_check_counts_what_is_there(folder: Path, capsys: pytest.CaptureFixture[
     assert (found["depth"], found["masks"], found["licences"]) == ({"metric_mm": 6}, {"visible": 6}, {"": 6})
 
 
+def test_check_of_a_run_folder_names_its_shards(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    folder.rename(tmp_path / "run" / "shards")
+    assert run("check", tmp_path / "run") == 2
+    assert f"no manifest.json, but its folder shards has one; give {tmp_path / 'run'}/shards" in capsys.readouterr().err
+
+
 def test_check_compares_the_folder_with_the_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "00000.tar").rename(folder / "99999.tar")
     assert run("check", folder) == 2
@@ -60,7 +69,9 @@ def test_check_tells_samples_with_other_members(tmp_path: Path, capsys: pytest.C
     assert run("check", folder) == 2
     assert "samples have different members, which HF datasets refuses: 1 of" in capsys.readouterr().err
     assert run("convert", folder, tmp_path / "out", "--target", "png") == 0
+    capsys.readouterr()
     assert run("check", tmp_path / "out") == 0
+    assert capsys.readouterr().out.startswith("2 samples in 1 shard, 0 damaged\n")
 
 
 def test_check_names_what_is_damaged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from sigma_framework.dataset_build import Build, Stage, record_of, run_build
 from sigma_framework.dataset_build.engines import Share, _join_or_start, gpus_of_workers, share_of_array
 from sigma_framework.dataset_build.packing import in_turn
 from sigma_framework.dataset_build.records import read_unit, write_unit
+from sigma_framework.dataset_build.report import StageCount
 from sigma_framework.progress import Silent
 from sigma_framework.shards import check_set
 from sigma_framework.testing import ToySource, toy_example
@@ -344,3 +345,9 @@ def test_ray_gives_the_same_bytes(uninterrupted: Path, tmp_path: Path, monkeypat
     finally:
         ray.shutdown()
     assert contents(tmp_path) == contents(uninterrupted)
+
+
+def test_a_stage_is_told_in_one_line() -> None:
+    counts = Counter({"subjects found twice": 0, "subjects too large": 4})
+    told = StageCount(name="filter", read=40, kept=37, rejected=Counter({"too few": 3}), counts=counts).line()
+    assert told == "filter: 37 of 40 kept (rejected: 3 too few); 0 subjects found twice, 4 subjects too large"
