@@ -22,6 +22,7 @@ from sigma_framework.errors import (
 )
 from sigma_framework.hookspecs import PLUGIN_API, hookimpl
 from sigma_framework.protocols import (
+    AdapterDimmer,
     Annotator,
     AttentionReader,
     Backbone,
@@ -71,6 +72,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PLUGIN_API",
+    "AdapterDimmer",
     "Annotator",
     "AnnotatorSpec",
     "AttentionReader",

@@ -191,6 +191,25 @@ class AttentionReader(Protocol):
 
 
 @runtime_checkable
+class AdapterDimmer(Protocol):
+    """What a backbone may be able to do besides: predict with weaker adapters.
+
+    Guidance away from them (``adapter_guidance`` of a sampler) asks for it. Without it everything else works.
+    """
+
+    def dim_adapters(self, share: float) -> AbstractContextManager[None]:
+        """While the context is open, every adapter works at ``share`` of its weight; afterwards exactly as before.
+
+        Args:
+            share: in [0, 1]; 0 is the base alone, 1 changes nothing.
+
+        Raises:
+            PluginError: the adapters were added into the base's weights.
+        """
+        ...
+
+
+@runtime_checkable
 class SelfPlacing(Protocol):
     """What a backbone may be able to do besides: decide where its frozen models are.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from sigma_framework.errors import SigmaError
-from sigma_framework.protocols import Backbone
+from sigma_framework.protocols import AdapterDimmer, Backbone
 from sigma_framework.recipe.paths import is_bare_word
 from sigma_framework.specs import BackboneSpec, resolve_factory
 from sigma_framework.testing.component import ComponentConformance, untouched_global_randomness
@@ -212,6 +212,21 @@ class BackboneConformance(ComponentConformance):
         assert not free, f"{len(free)} parameters besides the adapter's require gradients; the base must stay frozen"
         moved = [name for name, p in parameters.items() if p.grad is not None and bool(p.grad.any())]
         assert moved, "no gradient reaches the adapter"
+
+    def test_weaker_adapters_lie_between_the_base_and_the_whole(self) -> None:
+        backbone = self.with_adapter()
+        if not isinstance(backbone, AdapterDimmer):
+            pytest.skip("this backbone cannot weaken its adapters, which nothing but adapter_guidance asks for")
+        _disturb(backbone)
+        whole, base = self.predicted(backbone), self.predicted(self.make())
+        with backbone.dim_adapters(0.0):
+            none = self.predicted(backbone)
+        with backbone.dim_adapters(0.5):
+            half = self.predicted(backbone)
+        assert none.allclose(base, atol=self.tolerance), "dim_adapters(0) is not the base alone"
+        assert not half.allclose(base, atol=self.tolerance), "dim_adapters(0.5) switches the adapter off"
+        assert not half.allclose(whole, atol=self.tolerance), "dim_adapters(0.5) changes nothing"
+        assert self.predicted(backbone).equal(whole), "after dim_adapters the adapter is not what it was"
 
     def test_modules_hold_the_adapter(self) -> None:
         backbone = self.with_adapter()

@@ -7,7 +7,8 @@ show; its network is one attention layer over all tokens. t = 1 is noise, veloci
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ class TinyBackbone:
         self.adapters = torch.nn.ModuleDict()
         self._strength: dict[str, float] = {}
         self._trainable: set[str] = set()
+        self._share = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -184,6 +186,15 @@ class TinyBackbone:
             self._trainable.discard(name)
             self.adapters[name].requires_grad_(False)
 
+    @contextmanager
+    def dim_adapters(self, share: float) -> Iterator[None]:
+        """All adapters at ``share`` of their strength."""
+        self._share = share
+        try:
+            yield
+        finally:
+            self._share = 1.0
+
     def trainable_parameters(self) -> Mapping[str, torch.nn.Parameter]:
         """Parameters of the adapters that are trained."""
         found = self.adapters.named_parameters()
@@ -195,7 +206,7 @@ class TinyBackbone:
         for name, pairs in self.adapters.items():
             if layer in pairs:  # type: ignore[operator]
                 pair = pairs[layer]  # type: ignore[index]
-                out = out + self._strength[name] * (tokens @ pair["down"].T @ pair["up"].T)
+                out = out + self._share * self._strength[name] * (tokens @ pair["down"].T @ pair["up"].T)
         return out
 
 

@@ -15,7 +15,7 @@ from diffusers import FirstBlockCacheConfig
 from sigma_backbones.flux_kontext import backbone as backbone_module
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
 from sigma_framework import PluginError, SampleRequest, Tokens
-from sigma_samplers.config import GenerateConfig
+from sigma_samplers.config import AdapterGuidance, GenerateConfig
 from sigma_samplers.generate import GenerateSampler
 
 STEPS = 5
@@ -163,6 +163,18 @@ def test_a_step_cache_of_diffusers_is_used(backbone: FluxKontextBackbone) -> Non
         backbone.velocity(x, t, given.text, given.conditions)
     transformer.disable_cache()
     assert torch.equal(sampled(backbone, given), before)
+
+
+def test_a_step_cache_keeps_weaker_adapters_apart(backbone: FluxKontextBackbone) -> None:
+    backbone.add_adapter("main", 2, 2.0, None, 0)
+    for parameter in backbone.trainable_parameters().values():
+        parameter.data = torch.randn(parameter.shape, generator=seeded(1)[0]) * 0.2
+    sampler = GenerateSampler(GenerateConfig(adapter_guidance=AdapterGuidance(scale=2.0, weak=0.0, until=0.0)))
+    given, calls, transformer = request(backbone), Counter[str](), backbone.transformer
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=1e9))
+    transformer.single_transformer_blocks[-1].attn.register_forward_pre_hook(lambda *_: calls.update(["last"]))
+    sampler.sample(backbone, given)
+    assert calls["last"] == 2, "the first step alone, apart for both strengths"
 
 
 def test_tokens_of_other_ids_are_not_mixed_up(backbone: FluxKontextBackbone) -> None:

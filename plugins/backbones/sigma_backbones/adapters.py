@@ -88,6 +88,21 @@ def _peft_settings(transformer: Any, name: str) -> list[tuple[str, Any]]:
     return list(transformer.peft_config[name].to_dict().items())
 
 
+def strengths(transformer: nn.Module) -> dict[tuple[str, str], float]:
+    """What each layer multiplies an adapter's output by, by names of layer and adapter."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = {key: layer for key, layer in transformer.named_modules() if isinstance(layer, LoraLayer)}
+    return {(key, name): float(value) for key, layer in layers.items() for name, value in layer.scaling.items()}
+
+
+def set_strengths(transformer: nn.Module, values: Mapping[tuple[str, str], float]) -> None:
+    """The inverse of ``strengths``."""
+    for (key, name), value in values.items():
+        layer: Any = transformer.get_submodule(key)
+        layer.scaling[name] = value
+
+
 def put_lora(transformer: Any, found: AdapterFile, name: str) -> None:
     """Puts a checked adapter on the transformer, float32.
 

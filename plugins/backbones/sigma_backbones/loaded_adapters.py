@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class LoadedAdapters:
         self._transformer = transformer
         self._weights: dict[str, float] = {}
         self._trainable: set[str] = set()
+        self._share = 1.0
         self.fused = False
 
     @property
@@ -81,6 +83,24 @@ class LoadedAdapters:
         self.unfuse()
         self._weights.update({name: float(weight) for name, weight in weights.items()})
         self._switch_on()
+
+    @property
+    def share(self) -> float:
+        """Part of their weights at which all work now; 1 but for ``dimmed``."""
+        return self._share
+
+    @contextmanager
+    def dimmed(self, share: float) -> Iterator[None]:
+        """Inside, all work at ``share`` of their weights."""
+        self.unfuse()
+        kept = adapters.strengths(self._transformer)
+        self._share = share
+        try:
+            adapters.set_strengths(self._transformer, {layer: value * share for layer, value in kept.items()})
+            yield
+        finally:
+            adapters.set_strengths(self._transformer, kept)
+            self._share = 1.0
 
     def fuse(self) -> None:
         """Adds all adapters into the base's weights: no extra time per step; undone by ``unfuse`` up to rounding.

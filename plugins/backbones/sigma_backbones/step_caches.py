@@ -15,7 +15,9 @@ PASSES = ("cond", "uncond")
 
 
 class StepCaches:
-    """A cache keeps results of the last step, apart for each text; without a cache nothing here does anything.
+    """A cache keeps results of the last step, apart for each text and each strength of the adapters.
+
+    Without a cache nothing here does anything.
 
     Args:
         transformer: one of diffusers' models with ``enable_cache``.
@@ -23,16 +25,16 @@ class StepCaches:
 
     def __init__(self, transformer: Any) -> None:
         self._transformer = transformer
-        self._texts: list[Tensor] = []
+        self._passes: list[tuple[Tensor, float]] = []
 
     def begin(self) -> None:
         """Another loop: what the last one left is of another image."""
-        self._texts.clear()
+        self._passes.clear()
         if self._transformer.is_cache_enabled:
             self._transformer._reset_stateful_cache()  # as DiffusionPipeline.maybe_free_model_hooks does
 
-    def of(self, text: Tensor) -> AbstractContextManager[None]:
-        """Around one call of the transformer under this text.
+    def of(self, text: Tensor, share: float) -> AbstractContextManager[None]:
+        """Around one call of the transformer under this text, with adapters at this share of their weights.
 
         Raises:
             PluginError: gradients are recorded, which a step's leftovers do not have.
@@ -44,10 +46,11 @@ class StepCaches:
                 "transformer.enable_cache: a step cache answers with results of an earlier step, which have no "
                 "gradients; call transformer.disable_cache() before training"
             )
-        place = next((place for place, known in enumerate(self._texts) if known is text), len(self._texts))
-        if place == len(self._texts):
-            self._texts.append(text)
+        known = (place for place, (one, strength) in enumerate(self._passes) if one is text and strength == share)
+        place = next(known, len(self._passes))
+        if place == len(self._passes):
+            self._passes.append((text, share))
         context: AbstractContextManager[None] = self._transformer.cache_context(
-            PASSES[place] if place < len(PASSES) else f"text {place}"
+            PASSES[place] if place < len(PASSES) else f"pass {place}"
         )
         return context

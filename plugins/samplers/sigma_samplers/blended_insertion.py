@@ -42,7 +42,7 @@ class BlendedInsertionSampler:
         times = times[len(times) - 1 - max(1, math.ceil(self.config.start * request.steps)) :]
         x = Tokens(values=noised(clean, noise.values, times[0]), ids=noise.ids)
         for step, (t, t_next) in enumerate(itertools.pairwise(times)):
-            velocity = predict_velocity(backbone, x, t, request)
+            velocity = predict_velocity(backbone, x, t, request, self.config.adapter_guidance)
             stepped = euler_step(x.values, velocity, t, t_next)
             blended = torch.where(free, stepped, noised(clean, noise.values, t_next))
             x = Tokens(values=blended, ids=x.ids)

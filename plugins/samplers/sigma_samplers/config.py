@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterGuidance:
+    """Guidance away from the same model with weaker adapters, which do worse what the adapters were trained for.
+
+    The idea is autoguidance (Karras et al. 2024, arXiv:2406.02507), its interval that of Kynkäänniemi et al. 2024
+    (arXiv:2404.07724); the paper of the method has neither.
+    """
+
+    scale: float = 1.0
+    """1 is off; 2 goes as far beyond the adapters as the weaker ones stay behind. Too much exaggerates contrast."""
+    weak: float = 0.6
+    """How strong the weaker adapters are, in shares of their own weight, at least 0 and below 1."""
+    until: float = 0.5
+    """It ends when t falls below this, in [0, 1): later steps take one pass, and say little about places."""
+
+    def __post_init__(self) -> None:
+        found = []
+        if self.scale < 1:
+            found.append(f"scale must be at least 1, found {self.scale}")
+        if not 0 <= self.weak < 1:
+            found.append(f"weak must be at least 0 and below 1, found {self.weak}")
+        if not 0 <= self.until < 1:
+            found.append(f"until must be at least 0 and below 1, found {self.until}")
+        if found:
+            raise ValueError("; ".join(found))
+
+    def acts_at(self, t: float) -> bool:
+        """Whether a step at time ``t`` takes the second pass."""
+        return self.scale != 1.0 and t >= self.until
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """``generate`` has no options of its own."""
+    """Options of ``generate``."""
+
+    adapter_guidance: AdapterGuidance = field(default_factory=AdapterGuidance)
+    """More of what the adapters know, for a second pass in part of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +52,8 @@ class BlendedInsertionConfig:
     start: float = 1.0
     """How much of the schedule runs, in (0, 1]: 1 starts from pure noise; less keeps more of the photograph's colours
     inside the regions, at the price of identity (the ``strength`` of image-to-image pipelines)."""
+    adapter_guidance: AdapterGuidance = field(default_factory=AdapterGuidance)
+    """As for ``generate``."""
 
     def __post_init__(self) -> None:
         if not 0 < self.start <= 1:

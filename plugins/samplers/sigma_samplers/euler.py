@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import torch
 
-from sigma_framework import Backbone, SampleRequest, Tokens
+from sigma_framework import AdapterDimmer, Backbone, PluginError, SampleRequest, Tokens
+from sigma_samplers.config import AdapterGuidance
 
 
-def predict_velocity(backbone: Backbone, x: Tokens, t: float, request: SampleRequest) -> torch.Tensor:
-    """Velocity of ``x`` (b, l, d) at time ``t``, with classifier-free guidance when the request asks for it.
+def predict_velocity(
+    backbone: Backbone, x: Tokens, t: float, request: SampleRequest, adapter_guidance: AdapterGuidance | None = None
+) -> torch.Tensor:
+    """Velocity of ``x`` (b, l, d) at time ``t``, with the guidance that the request and the sampler's options ask for.
 
-    Guided velocity: ``v_neg + true_cfg * (v - v_neg)``, as diffusers does; conditions stay in both passes.
+    Classifier-free: ``v_neg + true_cfg * (v - v_neg)``, as diffusers does; conditions stay in both passes. Away from
+    weaker adapters: ``(scale - 1) * (v - v_weak)`` on top, both under the prompt.
+
+    Raises:
+        PluginError: the backbone cannot weaken its adapters.
     """
     times = torch.full((x.values.shape[0],), t, dtype=torch.float32, device=x.values.device)
     velocity = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
-    if request.negative_text is None or request.true_cfg == 1.0:
-        return velocity
-    negative = backbone.velocity(x, times, request.negative_text, request.conditions, request.guidance)
-    return negative + request.true_cfg * (velocity - negative)
+    guided = velocity
+    if request.negative_text is not None and request.true_cfg != 1.0:
+        negative = backbone.velocity(x, times, request.negative_text, request.conditions, request.guidance)
+        guided = negative + request.true_cfg * (velocity - negative)
+    if adapter_guidance is None or not adapter_guidance.acts_at(t):
+        return guided
+    with _dimmer(backbone).dim_adapters(adapter_guidance.weak):
+        weak = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
+    return guided + (adapter_guidance.scale - 1) * (velocity - weak)
+
+
+def _dimmer(backbone: Backbone) -> AdapterDimmer:
+    if not isinstance(backbone, AdapterDimmer):
+        raise PluginError(
+            f"sampler.adapter_guidance: {type(backbone).__name__} cannot weaken its adapters (it has no dim_adapters); "
+            "write sampler.adapter_guidance.scale=1"
+        )
+    return backbone
 
 
 def euler_step(values: torch.Tensor, velocity: torch.Tensor, t: float, t_next: float) -> torch.Tensor:

@@ -24,7 +24,7 @@ class GenerateSampler:
         x = backbone.noise(request.size_hw, request.generators)
         times = backbone.timesteps(request.steps, x.length).tolist()
         for step, (t, t_next) in enumerate(itertools.pairwise(times)):
-            velocity = predict_velocity(backbone, x, t, request)
+            velocity = predict_velocity(backbone, x, t, request, self.config.adapter_guidance)
             x = Tokens(values=euler_step(x.values, velocity, t, t_next), ids=x.ids)
             if on_step is not None:
                 changed = on_step(step, t_next, {"latents": x.values})

@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxKontextPipeline
 
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
-from sigma_framework import WeightsError
+from sigma_framework import PluginError, WeightsError
 from sigma_framework.adapter_export import export_adapter
 
 MakeBackbone = Callable[..., FluxKontextBackbone]
@@ -64,6 +64,27 @@ def test_fused_is_the_same_and_comes_apart_again(
     assert (fused - base).abs().max() > 1e-2
     backbone.adapters.weigh({"a0": 0.0, "a1": 0.0})
     assert torch.allclose(answer(backbone), base, atol=1e-4), "weights take effect on what was fused"
+
+
+def test_weakened_ones_are_those_of_smaller_weights(
+    make_backbone: MakeBackbone, make_adapter: Callable[..., Path]
+) -> None:
+    one, two = make_adapter(1), make_adapter(2, rank=2, targets=["x_embedder"])
+    backbone = loaded(make_backbone, (one, 1.0), (two, 0.5))
+    before = answer(backbone)
+    with backbone.dim_adapters(0.5):
+        weak = answer(backbone)
+    assert torch.allclose(weak, answer(loaded(make_backbone, (one, 0.5), (two, 0.25))), atol=1e-6)
+    assert torch.equal(answer(backbone), before)
+    with pytest.raises(KeyError), backbone.dim_adapters(0.5):
+        raise KeyError
+    assert torch.equal(answer(backbone), before), "also after an error inside"
+
+
+def test_fused_ones_cannot_be_weakened(make_backbone: MakeBackbone, make_adapter: Callable[..., Path]) -> None:
+    backbone = loaded(make_backbone, (make_adapter(1), 1.0), fuse_adapters=True)
+    with pytest.raises(PluginError, match=r"fuse_adapters.*adapter_guidance.*switch one of the two off"):
+        backbone.dim_adapters(0.5)
 
 
 def test_what_is_trained_is_not_fused(backbone: FluxKontextBackbone) -> None:

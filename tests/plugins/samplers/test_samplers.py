@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from sigma_framework import SigmaError, Tokens
+from sigma_framework import PluginError, SigmaError, Tokens
 from sigma_framework.testing import SamplerConformance, TinyBackbone, toy_request
 from sigma_samplers.blended_insertion import BlendedInsertionSampler
-from sigma_samplers.config import BlendedInsertionConfig, GenerateConfig
+from sigma_samplers.config import AdapterGuidance, BlendedInsertionConfig, GenerateConfig
 from sigma_samplers.euler import euler_step, predict_velocity
 from sigma_samplers.generate import GenerateSampler
 from sigma_samplers.plugin import sigma_register_samplers
@@ -56,14 +57,69 @@ def test_guidance_moves_away_from_the_negative_prompt() -> None:
     x = backbone.noise(request.size_hw, [torch.Generator().manual_seed(5)])
 
     def velocity(**changes: Any) -> torch.Tensor:
-        from dataclasses import replace
-
         return predict_velocity(backbone, x, 0.5, replace(request, **changes))
 
     plain = velocity()
     away = velocity(text=negative)
     assert torch.allclose(velocity(negative_text=negative, true_cfg=3.0), away + 3 * (plain - away), atol=1e-6)
     assert torch.equal(velocity(negative_text=negative, true_cfg=1.0), plain)
+
+
+def backbone_with_adapter() -> TinyBackbone:
+    backbone = TinyBackbone()
+    backbone.add_adapter("main", 2, 2.0, None, 0)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in backbone.trainable_parameters().values():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+    return backbone
+
+
+def test_guidance_moves_away_from_weaker_adapters_until_its_time() -> None:
+    backbone = backbone_with_adapter()
+    request = toy_request(backbone, (5,))
+    x = backbone.noise(request.size_hw, [torch.Generator().manual_seed(5)])
+
+    def velocity(t: float, guidance: AdapterGuidance | None = None, **changes: Any) -> torch.Tensor:
+        return predict_velocity(backbone, x, t, replace(request, **changes), guidance)
+
+    guidance = AdapterGuidance(scale=3.0, weak=0.25, until=0.5)
+    for t in (0.9, 0.5):
+        with backbone.dim_adapters(0.25):
+            weak = velocity(t)
+        strong = velocity(t)
+        assert not torch.allclose(strong, weak, atol=1e-3)
+        assert torch.allclose(velocity(t, guidance), weak + 3 * (strong - weak), atol=1e-5)
+        negative = {"negative_text": backbone.encode_prompt(["else"]), "true_cfg": 2.0}
+        expected = velocity(t, **negative) + 2 * (strong - weak)
+        assert torch.allclose(velocity(t, guidance, **negative), expected, atol=1e-5), "both kinds add up"
+    assert torch.equal(velocity(0.49, guidance), velocity(0.49)), "it has ended"
+    assert torch.equal(velocity(0.9, AdapterGuidance()), velocity(0.9)), "it is off unless asked for"
+
+
+@pytest.mark.parametrize(("made", "background"), [(GenerateSampler, False), (BlendedInsertionSampler, True)])
+def test_both_loops_are_guided(made: Any, background: bool) -> None:
+    backbone = backbone_with_adapter()
+    config = (BlendedInsertionConfig if background else GenerateConfig)(adapter_guidance=AdapterGuidance(scale=2.0))
+
+    def picture(options: Any) -> torch.Tensor:
+        return made(options).sample(backbone, toy_request(backbone, (5,), background=background))
+
+    assert not torch.allclose(picture(config), picture(type(config)()), atol=1e-3)
+
+
+def test_a_backbone_that_cannot_weaken_its_adapters_is_told() -> None:
+    class Plain(TinyBackbone):
+        dim_adapters = None  # type: ignore[assignment]  # as if it had none
+
+    backbone = Plain()
+    sampler = GenerateSampler(GenerateConfig(adapter_guidance=AdapterGuidance(scale=2.0)))
+    with pytest.raises(PluginError, match=r"Plain cannot weaken its adapters.*scale=1"):
+        sampler.sample(backbone, toy_request(backbone, (5,)))
+
+
+def test_wrong_guidance_is_refused_with_all_that_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"scale must.*0\.5; weak must.*1\.0; until must.*-1"):
+        AdapterGuidance(scale=0.5, weak=1.0, until=-1)
 
 
 def test_outside_the_region_latents_are_the_photograph_noised_at_every_step() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class Flux2KleinBackbone:
         sequence = torch.cat([x.values, *(tokens.values for tokens in conditions)], dim=1)
         if self.checkpointing is not None:
             self.checkpointing.plan(len(sequence), text.values.shape[1] + sequence.shape[1], dtype.itemsize)
-        with self._caches.of(text.values):
+        with self._caches.of(text.values, self.adapters.share):
             (velocity,) = self.transformer(
                 hidden_states=sequence.to(device, dtype),
                 timestep=t.to(device),
@@ -196,6 +197,10 @@ class Flux2KleinBackbone:
     def swap_adapter(self, path: Path, name: str, weight: float | None = None) -> Mapping[str, str]:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
         return self.adapters.swap(Path(path), name, weight)
+
+    def dim_adapters(self, share: float) -> AbstractContextManager[None]:
+        """All adapters at ``share`` of their weights while the context is open."""
+        return self.adapters.dimmed(share)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""

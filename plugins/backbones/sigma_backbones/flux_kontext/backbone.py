@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,7 @@ class FluxKontextBackbone:
             scale = self.config.depth_control_scale
             added = residuals(self._control, target, x.ids, t.to(device), guided, inputs, scale)
         names = (text.ids, x.ids, *(one.ids for one in conditions))
-        with self._plan.step(self.transformer, names, x.length), self._caches.of(text.values):
+        with self._plan.step(self.transformer, names, x.length), self._caches.of(text.values, self.adapters.share):
             (velocity,) = self.transformer(
                 hidden_states=sequence,
                 timestep=t.to(device),
@@ -289,6 +289,19 @@ class FluxKontextBackbone:
         """Another file in the place of the adapter ``name``, with the same weight unless one is given."""
         self._placement.refuse_changes()
         return self.adapters.swap(Path(path), name, weight)
+
+    def dim_adapters(self, share: float) -> AbstractContextManager[None]:
+        """All adapters at ``share`` of their weights while the context is open.
+
+        Raises:
+            PluginError: ``fuse_adapters`` adds them into the base.
+        """
+        if self.config.fuse_adapters:
+            raise PluginError(
+                "backbone.fuse_adapters: adapters inside the base's weights cannot be weakened, which "
+                "sampler.adapter_guidance asks for; switch one of the two off"
+            )
+        return self.adapters.dimmed(share)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
         """LoRA pairs of the trainable adapters, float32, by the transformer's parameter names."""
