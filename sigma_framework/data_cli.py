@@ -100,6 +100,7 @@ def convert(
 ) -> None:
     """``sigma-data convert``."""
     from sigma_framework.set_conversion import Form, convert_set
+    from sigma_framework.terminal import counted
 
     form = Form(
         target=cast(Literal["png", "jpg"] | None, _one_of("--target", picture, "png", "jpg")),
@@ -111,7 +112,7 @@ def convert(
     )
     with _progress("samples", 0) as advance:
         count = convert_set(path, target, form, cache, advance)
-    typer.echo(f"{count} samples written to {target}")
+    typer.echo(f"{counted(count, 'sample')} written to {target}")
 
 
 @data_app.command("import", help="Write the layouts of a benchmark as scene documents with their pictures.")
@@ -133,6 +134,7 @@ def import_(
 ) -> None:
     """``sigma-data import``."""
     from sigma_framework.scene_import import import_scenes
+    from sigma_framework.terminal import counted
 
     how = cast(Literal["given", "row"], _one_of("--places", places, "given", "row"))
     with _progress("scenes", 0) as advance:
@@ -150,7 +152,7 @@ def import_(
         typer.echo(f"note: {note}", err=True)
     if len(report.notes) > _NOTES:
         typer.echo(f"note: and {len(report.notes) - _NOTES} more", err=True)
-    typer.echo(f"{report.scenes} scenes written to {target}")
+    typer.echo(f"{counted(report.scenes, 'scene')} written to {target}")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -197,11 +199,12 @@ def _as_data(report: SetReport) -> dict[str, Any]:
 
 def _as_text(report: SetReport) -> str:
     from sigma_framework.shards.layout import shown_name
+    from sigma_framework.terminal import counted
 
     data = _as_data(report)
-    shards = f"{report.shards} shard{'' if report.shards == 1 else 's'}"
-    lines = [f"{report.samples} samples in {shards}, {len(report.damaged)} damaged"]
-    lines += [f"  {count} subjects: {number}" for count, number in data["subjects"].items()]
+    held = f"{counted(report.samples, 'sample')} in {counted(report.shards, 'shard')}"
+    lines = [f"{held}, {len(report.damaged)} damaged"]
+    lines += [f"  {counted(int(count), 'subject')}: {number}" for count, number in data["subjects"].items()]
     lines += [f"  {size} pixels: {number}" for size, number in data["sizes"].items()]
     lines += [f"  members: {form}" for form in data["members"]]
     lines += [f"  depth {kind}: {number}" for kind, number in data["depth"].items()]

@@ -40,11 +40,13 @@ def make(
 ) -> None:
     """``sigma-study make``."""
     from sigma_framework.study import make_study
+    from sigma_framework.terminal import counted
 
     report = make_study(first, second, output, seed=seed, per_count=per_count)
     for note in report.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(f"{report.pairs} pairs of {' and '.join(report.systems)}: open or host {output / 'page' / 'index.html'}")
+    pairs = f"{counted(report.pairs, 'pair')} of {' and '.join(report.systems)}"
+    typer.echo(f"{pairs}: open or host {output / 'page' / 'index.html'}")
 
 
 @study_app.command(

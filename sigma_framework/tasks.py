@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sigma_framework.adapter_facts import digests_of
 from sigma_framework.errors import RunError
 from sigma_framework.learning_curve import describe_learning_curve
-from sigma_framework.run_folder import refuse_other_recipe, set_aside
+from sigma_framework.run_folder import differing_keys, read_recipe, refuse_other_recipe, set_aside
 from sigma_framework.sweep import SweepRun, belongs_to_another, keep_scores, kept_scores, run_sweep
 
 if TYPE_CHECKING:
@@ -195,7 +195,11 @@ def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:
     folder = framework.run_folder
     if not (folder / "resolved.yaml").exists():
         return ""
-    refuse_other_recipe(folder, framework.recipe.plain(folder), ("run.dir", *allow))
+    wanted = framework.recipe.plain(folder)
+    refuse_other_recipe(folder, wanted, ("run.dir", *allow))
+    differing = [key for key in differing_keys(read_recipe(folder) or {}, wanted) if key != "run.dir"]
+    if framework.recipe.task == "evaluate" and differing:
+        return ""  # it was accepted: what was made otherwise is set aside, and the scores are of this recipe
     return f"{folder / last} is there from an earlier run; --fresh starts anew" if (folder / last).exists() else ""
 
 

@@ -36,7 +36,7 @@ def flip(path: Path) -> None:
 
 def test_check_counts_what_is_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", folder) == 0
-    assert "6 samples in 2 shards, 0 damaged\n  1 subjects: 2\n  2 subjects: 2" in capsys.readouterr().out
+    assert "6 samples in 2 shards, 0 damaged\n  1 subject: 2\n  2 subjects: 2" in capsys.readouterr().out
     assert run("check", folder, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["sizes"], found["with_depth"], found["boxes_3d"]) == ({"32x32": 6}, 6, 12)

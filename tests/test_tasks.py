@@ -33,6 +33,12 @@ def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
     assert "| ssim |" in (tmp_path / "run" / "results.md").read_text()
     again = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
     assert "report.html is there from an earlier run; --fresh starts anew" in again[0]
+    more = Framework.load(RECIPES / "evaluate.yaml", [*overrides, "evaluate.scenes=3"])
+    with pytest.raises(RunError, match=r"differs in evaluate\.scenes"):
+        more.run()
+    more.run(allow=["evaluate.scenes"])
+    with (tmp_path / "run" / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3, "what was accepted is done"
 
 
 def test_the_truth_has_the_best_row_and_shuffled_identities_the_worst(tmp_path: Path) -> None:

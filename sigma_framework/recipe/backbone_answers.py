@@ -34,13 +34,25 @@ def adapters_brought(backbone: ComponentBlock) -> Mapping[str, Path]:
     return brought or {}
 
 
-def _answer(backbone: ComponentBlock, field: str, expected: tuple[type, ...], words: str) -> Any:
+def numbers_of(backbone: ComponentBlock, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What its closed formulas say of a run (``BackboneSpec.explain``); nothing where it has none.
+
+    Raises:
+        PluginError: as ``image_sizes``.
+    """
+    numbers: Mapping[str, Any] | None = _answer(backbone, "explain", (Mapping,), "a map of names to numbers", facts)
+    return numbers or {}
+
+
+def _answer(
+    backbone: ComponentBlock, field: str, expected: tuple[type, ...], words: str, *arguments: Mapping[str, Any]
+) -> Any:
     """What the spec's function of this name gives; None where it has none."""
     component = backbone.component
     function = getattr(component.spec, field) if isinstance(component.spec, BackboneSpec) else None
     if function is None:
         return None
-    given = build_with(partial(resolve_factory, function), component, backbone.config)
+    given = build_with(partial(resolve_factory, function), component, backbone.config, *arguments)
     if not isinstance(given, expected):
         what = f"BackboneSpec.{field} gives {type(given).__name__}, expected {words}"
         raise PluginError(f"backbone '{component.name}' of {component.provider}: {what}")

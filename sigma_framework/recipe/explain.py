@@ -7,10 +7,11 @@ from typing import Any
 
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.provenance import Component
+from sigma_framework.recipe.backbone_answers import numbers_of
 from sigma_framework.recipe.plain_form import plain_value
 from sigma_framework.recipe.records import ComponentBlock, DataSourceBlock, Recipe
 from sigma_framework.recipe.scene_fit import default_size
-from sigma_framework.specs import BackboneSpec, DataSourceSpec, resolve_factory
+from sigma_framework.specs import BackboneSpec, DataSourceSpec
 
 _USUAL_SUBJECTS = 3
 """Subjects to count tokens for when no scene says how many."""
@@ -116,8 +117,7 @@ def _backbone(recipe: Recipe, size: tuple[int, int] | None, subjects: int | None
     document: dict[str, Any] = {"type": block.reference, "licence": spec.licence, "size_multiple": spec.size_multiple}
     facts = _facts(recipe, size, subjects)
     document["counted_for"] = plain_value(facts)
-    if spec.explain is not None:
-        document.update(plain_value(dict(resolve_factory(spec.explain)(block.config, facts))))
+    document.update(plain_value(dict(numbers_of(block, facts))))
     return document
 
 

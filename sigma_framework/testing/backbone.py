@@ -12,7 +12,7 @@ import pytest
 from sigma_framework.errors import SigmaError
 from sigma_framework.protocols import AdapterDimmer, Backbone
 from sigma_framework.recipe.paths import is_bare_word
-from sigma_framework.specs import BackboneSpec, resolve_factory
+from sigma_framework.specs import BackboneSpec, ImageSizes, resolve_factory
 from sigma_framework.testing.component import ComponentConformance, untouched_global_randomness
 from sigma_framework.types import TextTokens, Tokens
 
@@ -86,6 +86,16 @@ class BackboneConformance(ComponentConformance):
         for name, place in adapters.items():
             assert is_bare_word(name), f"adapters: {name!r} reads like a path; use letters, digits, _ and -"
             assert Path(place).exists(), f"adapters: {name} is said to lie at {place}, where nothing is"
+
+    def test_sizes_are_those_that_the_backbone_can_make(self) -> None:
+        made_for = None if self.spec.sizes is None else resolve_factory(self.spec.sizes)(self.make_config())
+        if made_for is None:
+            return
+        assert isinstance(made_for, ImageSizes), f"sizes: gives {type(made_for).__name__}, expected ImageSizes or None"
+        assert 0 < made_for.smallest <= made_for.largest, "sizes: smallest and largest are the wrong way round"
+        for side in made_for.default:
+            assert side % self.spec.size_multiple == 0, f"sizes: {side} is no multiple of {self.spec.size_multiple}"
+            assert made_for.smallest <= side <= made_for.largest, f"sizes: {side} lies beyond smallest and largest"
 
     def test_noise_is_each_generators_own(self) -> None:
         backbone = self.make()

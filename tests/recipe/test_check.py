@@ -45,6 +45,7 @@ class OtherBases:
             replace(bare, name="broken", adapters="no_such_module:adapters"),
             replace(bare, name="listing", adapters=lambda config: ["pocket"]),
             replace(bare, name="unsized", sizes=lambda config: (128, 128)),
+            replace(bare, name="numberless", explain=lambda config, facts: 3),
         ]
 
 
@@ -314,6 +315,9 @@ def test_what_a_plugin_gives_of_the_wrong_type_names_the_plugin(host: PluginHost
     train["backbone"] = {"type": "unsized"}
     with pytest.raises(PluginError, match=r"'unsized' of others.* gives tuple, expected ImageSizes or None"):
         default_size(checked(train, host).backbone)
+    train["backbone"] = {"type": "numberless"}
+    with pytest.raises(PluginError, match=r"'numberless' of others.* gives int, expected a map of names to numbers"):
+        explain(checked(train, host), host)
 
 
 def test_an_empty_path_of_an_adapter_is_refused(host: PluginHost, train: dict[str, Any]) -> None:

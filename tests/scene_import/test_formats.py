@@ -330,7 +330,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path = flux3(tmp_path / "in")
     assert run("import", "flux3", path, tmp_path / "out", "--size", "256x256") == 0
     printed = capsys.readouterr()
-    assert "1 scenes written to" in printed.out and "note: boxes[1]" in printed.err
+    assert "1 scene written to" in printed.out and "note: boxes[1]" in printed.err
     assert run("import", "flux3", path, tmp_path / "out") == 2
     assert "exists already" in capsys.readouterr().err
     for arguments, said in (

@@ -65,7 +65,7 @@ def _in_the_loss(run: TrainingRun, when: Callable[[int], bool], send: Callable[[
             send()
         return losses
 
-    run.objective.loss = loss  # type: ignore[method-assign]
+    run.objective.loss = loss  # type: ignore[method-assign]  # the loss of this one objective, which sends the signal
 
 
 def to_the_whole_group(run: TrainingRun, _: pytest.MonkeyPatch, number: int) -> None:
