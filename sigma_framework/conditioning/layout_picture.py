@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +17,9 @@ _GOLDEN = 0.61803398875
 _GROUND = 235
 _OPACITY = 0.55
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, pixels."""
+
 
 def draw_layout(
     regions: BoolMap, names: Sequence[str], background: RgbImage | None = None, labels: bool = True
@@ -25,7 +30,7 @@ def draw_layout(
         regions: (N, H, W) bool, paste order: a later one lies on top.
         names: one per region.
         background: (H, W, 3) uint8 photograph to draw on; None is light grey.
-        labels: whether the names are written.
+        labels: whether the names are written; where two would overlap, all are numbers from 1 in the scene's order.
 
     Returns:
         (H, W, 3) uint8.
@@ -41,11 +46,13 @@ def draw_layout(
     image = Image.fromarray(picture)
     drawing = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=max(9, min(shape[:2]) // 28))
-    for name, region in zip(names, regions, strict=True):
-        if region.any():
-            drawing.text(
-                _anchor(region), name, fill="white", stroke_fill="black", stroke_width=1, anchor="mm", font=font
-            )
+    named = [(k, name) for k, name in enumerate(names) if name and regions[k].any()]
+    places = [_anchor(regions[k]) for k, _ in named]
+    style: dict[str, Any] = {"stroke_width": 1, "anchor": "mm", "font": font}
+    boxes = [drawing.textbbox(place, name, **style) for place, (_, name) in zip(places, named, strict=True)]
+    crowded = any(_overlap(one, other) for one, other in itertools.combinations(boxes, 2))
+    for place, (k, name) in zip(places, named, strict=True):
+        drawing.text(place, str(k + 1) if crowded else name, fill="white", stroke_fill="black", **style)
     return np.array(image)
 
 
@@ -61,6 +68,10 @@ def _outline(region: BoolMap) -> BoolMap:
     padded = np.pad(region, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.asarray(region & ~inner)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _anchor(region: BoolMap) -> tuple[float, float]:

@@ -50,6 +50,18 @@ def test_layout_shows_every_region_in_its_own_colour() -> None:
     assert (draw_layout(regions[:1], ["mug"]) != plain).any()  # the name is written
 
 
+def test_names_that_would_overlap_become_numbers() -> None:
+    regions = np.zeros((2, 40, 200), np.bool_)
+    regions[0, :, 10:60] = regions[1, :, 140:190] = True
+    near = np.roll(regions[1], -90, axis=1)
+    apart = draw_layout(regions, ["octahedron", "cylinder"])
+    crowded = draw_layout(np.stack([regions[0], near]), ["octahedron", "cylinder"])
+    assert (crowded == draw_layout(np.stack([regions[0], near]), ["1", "2"])).all()
+    assert (apart != draw_layout(regions, ["1", "2"])).any()
+    hidden = np.stack([near, np.zeros_like(near), near])
+    assert (draw_layout(hidden, ["hexagon", "x", "octahedron"]) == draw_layout(hidden, ["1", "x", "3"])).all()
+
+
 def test_prompt_templates_are_the_papers() -> None:
     assert render_prompt("a {table} ", "background") == "Place these subjects in a {table}"
     assert render_prompt("a cat", "full") == "Place these subjects to compose: a cat"
