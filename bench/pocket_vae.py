@@ -2,6 +2,7 @@
 
 Mode of the posterior; PSNR is the mean over pictures. A region of a control image counts where at least one token
 (256 pixels) of it shows in a routing channel, and is right when its mean there decodes to within half a routing step.
+The linear code is what the encoder started as, 16 cosines of every 8 x 8 patch: it says how hard a picture is.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sigma_backbones import pocket_folder
+from sigma_backbones.pocket_training.patch_code import patches
 from sigma_datasources.toybox.config import ToyboxConfig
 from sigma_datasources.toybox.source import ToyboxSource
 from sigma_framework import Canvas, ControlLayer, Example
@@ -24,6 +26,8 @@ from sigma_framework.conditioning.control_image import compose
 from sigma_framework.conditioning.identity_image import stack
 
 SIDE, TOKEN_PIXELS, HALF_STEP = 128, 256, 5.0
+SIMPLE_DB = 30.0
+"""Scenes of which the linear code keeps this much count as simple."""
 Picture = NDArray[np.uint8]
 
 
@@ -36,7 +40,12 @@ def main() -> None:
     print("| held-out pictures | PSNR, dB | |\n|---|---|---|")
     any_count = ToyboxSource(ToyboxConfig(split="test", count=count))
     scenes = [any_count[index].target for index in range(count)]
-    print(f"| {count} scenes | {mean_psnr(vae, scenes, latents):.1f} | |", flush=True)
+    found = [psnr(picture, kept(vae, picture, latents)) for picture in scenes]
+    linear = np.array([psnr(picture, by_linear_code(picture)) for picture in scenes])
+    print(f"| {count} scenes | {np.mean(found):.1f} | linear code {linear.mean():.1f} |", flush=True)
+    if (simple := linear >= SIMPLE_DB).any():
+        many, mean = int(simple.sum()), float(linear[simple].mean())
+        print(f"| the {many} simplest of them | {np.mean(np.array(found)[simple]):.1f} | linear code {mean:.1f} |")
     identities = [stack(any_count[index].identities[:1]) for index in range(count)]
     print(f"| {count} identities | {mean_psnr(vae, identities, latents):.1f} | |", flush=True)
     ten = ToyboxSource(ToyboxConfig(split="test", min_subjects=10, max_subjects=10, count=count))
@@ -53,12 +62,28 @@ def main() -> None:
 
 def mean_psnr(vae: AutoencoderTiny, pictures: Sequence[Picture], latents: list[torch.Tensor]) -> float:
     """Over pictures; keeps their latents."""
-    found = []
-    for picture in pictures:
-        code, back = decoded(vae, picture)
-        latents.append(code)
-        found.append(10 * np.log10(255**2 / np.mean((back - picture.astype(np.float64)) ** 2)))
-    return float(np.mean(found))
+    return float(np.mean([psnr(picture, kept(vae, picture, latents)) for picture in pictures]))
+
+
+def kept(vae: AutoencoderTiny, picture: Picture, latents: list[torch.Tensor]) -> Picture:
+    """What comes back; its latents are added to the list."""
+    code, back = decoded(vae, picture)
+    latents.append(code)
+    return back
+
+
+def psnr(picture: Picture, back: Picture) -> float:
+    """Of uint8 pictures, dB."""
+    return float(10 * np.log10(255**2 / np.mean((back.astype(np.float64) - picture) ** 2)))
+
+
+def by_linear_code(picture: Picture) -> Picture:
+    """A picture whose sides are multiples of 8, from its code alone."""
+    height, width = (side // 8 for side in picture.shape[:2])
+    basis = patches().flatten(1).double().numpy()
+    cut = picture.reshape(height, 8, width, 8, 3).transpose(0, 2, 1, 3, 4).reshape(height, width, 192)
+    back = (cut @ basis.T @ basis).reshape(height, width, 8, 8, 3).transpose(0, 2, 1, 3, 4)
+    return back.reshape(picture.shape).round().clip(0, 255).astype(np.uint8)
 
 
 @torch.no_grad()

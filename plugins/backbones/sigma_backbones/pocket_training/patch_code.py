@@ -122,13 +122,20 @@ def _gain(component: int) -> float:
 def _scaled_basis() -> Tensor:
     """(16, 48, 2, 2): the code as the kernel of the last strided layer, after two layers of ``_gather``."""
     kernels = torch.zeros(len(COMPONENTS), 48, 2, 2)
-    for number, (axis, (row, column)) in enumerate(COMPONENTS):
-        patch = torch.einsum("y,x,c->yxc", _cosine(row), _cosine(column), torch.tensor(_AXES[axis]))
-        patch = patch / patch.norm() * _gain(number)
+    for number, patch in enumerate(patches()):
         # pixel (y, x) sits in row bits y = 4 y3 + 2 y2 + y1: y3 picks the tap, y2 and y1 the channel
-        bits = patch.reshape(2, 2, 2, 2, 2, 2, 3)  # y3 y2 y1 x3 x2 x1 c
+        bits = (patch * _gain(number)).reshape(2, 2, 2, 2, 2, 2, 3)  # y3 y2 y1 x3 x2 x1 c
         kernels[number] = bits.permute(1, 4, 2, 5, 6, 0, 3).reshape(48, 2, 2)
     return kernels
+
+
+def patches() -> Tensor:
+    """(16, 8, 8, 3): the components as orthonormal pictures of a patch, before scaling."""
+    made = []
+    for axis, (row, column) in COMPONENTS:
+        patch = torch.einsum("y,x,c->yxc", _cosine(row), _cosine(column), torch.tensor(_AXES[axis]))
+        made.append(patch / patch.norm())
+    return torch.stack(made)
 
 
 def _cosine(frequency: int) -> Tensor:
