@@ -200,6 +200,8 @@ class AdapterDimmer(Protocol):
     def dim_adapters(self, share: float) -> AbstractContextManager[None]:
         """While the context is open, every adapter works at ``share`` of its weight; afterwards exactly as before.
 
+        Contexts may be nested: their shares are multiplied. An ``AttentionReader`` does not report these passes.
+
         Args:
             share: in [0, 1]; 0 is the base alone, 1 changes nothing.
 

@@ -84,7 +84,7 @@ def _count(
     framework: Framework, fresh: bool, allow: Sequence[str], work: Callable[[], Mapping[str, float]], last: str
 ) -> list[str]:
     """Work that ends with numbers; ``last`` is the file it writes last, so its presence means that it is done."""
-    _start_anew(framework, fresh)
+    _start_anew(framework, fresh or _accepted_anew(framework, allow, last))
     if done := _finished(framework, allow, last):
         return [done]
     lines = [f"{name}: {value:.5g}" for name, value in work().items()]
@@ -195,12 +195,22 @@ def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:
     folder = framework.run_folder
     if not (folder / "resolved.yaml").exists():
         return ""
+    refuse_other_recipe(folder, framework.recipe.plain(folder), ("run.dir", *allow))
+    return f"{folder / last} is there from an earlier run; --fresh starts anew" if (folder / last).exists() else ""
+
+
+def _accepted_anew(framework: Framework, allow: Sequence[str], last: str) -> bool:
+    """Whether the folder holds a whole evaluation by another recipe, which the caller accepts: it has to be made anew.
+
+    Raises:
+        RunError: it holds one that the caller does not accept.
+    """
+    folder = framework.run_folder
+    if framework.recipe.task != "evaluate" or not allow or not (folder / last).exists():
+        return False
     wanted = framework.recipe.plain(folder)
     refuse_other_recipe(folder, wanted, ("run.dir", *allow))
-    differing = [key for key in differing_keys(read_recipe(folder) or {}, wanted) if key != "run.dir"]
-    if framework.recipe.task == "evaluate" and differing:
-        return ""  # it was accepted: what was made otherwise is set aside, and the scores are of this recipe
-    return f"{folder / last} is there from an earlier run; --fresh starts anew" if (folder / last).exists() else ""
+    return any(key != "run.dir" for key in differing_keys(read_recipe(folder) or {}, wanted))
 
 
 def _start_anew(framework: Framework, fresh: bool) -> None:

@@ -76,6 +76,15 @@ def test_a_photograph_that_is_not_used_is_told(generating: Framework, inserting:
     assert generating.insert(**scene).warnings == inserting.generate(**scene).warnings == ()
 
 
+def test_a_recipe_for_generating_inserts_with_the_options_that_both_samplers_have(
+    generating: Framework, inserting: Framework
+) -> None:
+    first, second = (one.insert(SCENES / "insert.yaml", seed=3).images[0] for one in (generating, inserting))
+    assert (pixels(first) == pixels(second)).all()
+    plain = Framework.load(ROOT / "recipes" / "insert.yaml", ["sampler.steps=4", "sampler.adapter_guidance.scale=1"])
+    assert (pixels(plain.insert(SCENES / "insert.yaml", seed=3).images[0]) != pixels(first)).any()
+
+
 def test_weights_that_read_guidance_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     framework = Framework.load(ROOT / "recipes" / "generate.yaml")
     monkeypatch.setattr(type(framework.backbone), "guidance_embedded", property(lambda _: True))

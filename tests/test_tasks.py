@@ -39,6 +39,9 @@ def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
     more.run(allow=["evaluate.scenes"])
     with (tmp_path / "run" / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3, "what was accepted is done"
+    (kept,) = tmp_path.glob("run.*")
+    assert (kept / "report.html").exists() and (kept / "images" / "0001.png").exists(), "the earlier run is kept whole"
+    assert "is there from an earlier run" in more.run(allow=["evaluate.scenes"])[0]
 
 
 def test_the_truth_has_the_best_row_and_shuffled_identities_the_worst(tmp_path: Path) -> None:

@@ -232,6 +232,8 @@ class BackboneConformance(ComponentConformance):
         with backbone.dim_adapters(0.0):
             none = self.predicted(backbone)
         with backbone.dim_adapters(0.5):
+            with backbone.dim_adapters(0.0):
+                pass
             half = self.predicted(backbone)
         assert none.allclose(base, atol=self.tolerance), "dim_adapters(0) is not the base alone"
         assert not half.allclose(base, atol=self.tolerance), "dim_adapters(0.5) switches the adapter off"

@@ -189,11 +189,12 @@ class TinyBackbone:
     @contextmanager
     def dim_adapters(self, share: float) -> Iterator[None]:
         """All adapters at ``share`` of their strength."""
-        self._share = share
+        before = self._share
+        self._share = before * share
         try:
             yield
         finally:
-            self._share = 1.0
+            self._share = before
 
     def trainable_parameters(self) -> Mapping[str, torch.nn.Parameter]:
         """Parameters of the adapters that are trained."""

@@ -177,6 +177,14 @@ def test_a_step_cache_keeps_weaker_adapters_apart(backbone: FluxKontextBackbone)
     assert calls["last"] == 2, "the first step alone, apart for both strengths"
 
 
+def test_passes_with_weaker_adapters_are_not_watched(backbone: FluxKontextBackbone) -> None:
+    sampler = GenerateSampler(GenerateConfig(adapter_guidance=AdapterGuidance(scale=2.0, until=0.0)))
+    seen: list[int] = []
+    with backbone.watch_attention(torch.tensor([0]), lambda layer, _: seen.append(layer)):
+        sampler.sample(backbone, request(backbone))
+    assert len(seen) == STEPS * len(backbone.transformer.attn_processors)
+
+
 def test_tokens_of_other_ids_are_not_mixed_up(backbone: FluxKontextBackbone) -> None:
     given, x = request(backbone), backbone.noise((32, 64), seeded(0))
     moved = Tokens(values=given.conditions[0].values, ids=given.conditions[0].ids + 5)

@@ -93,14 +93,14 @@ class LoadedAdapters:
     def dimmed(self, share: float) -> Iterator[None]:
         """Inside, all work at ``share`` of their weights."""
         self.unfuse()
-        kept = adapters.strengths(self._transformer)
-        self._share = share
+        kept, before = adapters.strengths(self._transformer), self._share
+        self._share = before * share
         try:
             adapters.set_strengths(self._transformer, {layer: value * share for layer, value in kept.items()})
             yield
         finally:
             adapters.set_strengths(self._transformer, kept)
-            self._share = 1.0
+            self._share = before
 
     def fuse(self) -> None:
         """Adds all adapters into the base's weights: no extra time per step; undone by ``unfuse`` up to rounding.

@@ -28,6 +28,8 @@ class AttentionWatch:
     """Whether what is reported can be differentiated."""
     lengths: tuple[int, ...] = ()
     """Tokens of the text, of X, and of each condition; set before each call of the transformer."""
+    resting: bool = False
+    """Whether the present call reports nothing; set before each call of the transformer."""
 
 
 class WatchedProcessor:
@@ -45,6 +47,8 @@ class WatchedProcessor:
         image_rotary_emb: Any = None,
     ) -> Any:
         """As diffusers calls it."""
+        if self.watch.resting:
+            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, image_rotary_emb)
         with torch.set_grad_enabled(self.watch.gradients and torch.is_grad_enabled()):
             query, key = _queries_and_keys(attn, hidden_states, encoder_hidden_states, image_rotary_emb)
             self.watch.report(self.layer, _probabilities(query, key, self.watch))

@@ -174,6 +174,7 @@ class FluxKontextBackbone:
             self.adapters.fuse()
         dtype, device = self.transformer.dtype, self.device
         if self._watch is not None:
+            self._watch.resting = self.adapters.share != 1.0
             self._watch.lengths = (text.values.shape[1], x.length, *(one.length for one in _in_sequence(conditions)))
         inputs = self._plan.inputs(
             text, x, conditions, (dtype, device), lambda: self._step_inputs(text, x, conditions, dtype, device)
@@ -207,6 +208,8 @@ class FluxKontextBackbone:
         self, rows: Tensor, report: Report, *, layers: Collection[int] | None = None, gradients: bool = False
     ) -> Iterator[None]:
         """Probabilities of all layers or some, double-stream blocks first; the images stay the same.
+
+        Passes with weaker adapters report nothing.
 
         Raises:
             PluginError: gradients of a pass whose blocks are computed twice.
@@ -296,10 +299,10 @@ class FluxKontextBackbone:
         Raises:
             PluginError: ``fuse_adapters`` adds them into the base.
         """
-        if self.config.fuse_adapters:
+        if self.config.fuse_adapters and self.adapters.weights:
             raise PluginError(
-                "backbone.fuse_adapters: adapters inside the base's weights cannot be weakened, which "
-                "sampler.adapter_guidance asks for; switch one of the two off"
+                "backbone.fuse_adapters: adapters inside the base's weights cannot be weakened, which guidance away "
+                "from weaker adapters asks for; write backbone.fuse_adapters=false or sampler.adapter_guidance.scale=1"
             )
         return self.adapters.dimmed(share)
 
