@@ -20,10 +20,10 @@ from sigma_backbones.flux2_klein.loading import Flux2KleinParts, load_parts
 from sigma_backbones.flux2_klein.position_ids import image_ids
 from sigma_backbones.flux2_klein.targets import LORA
 from sigma_backbones.flux2_klein.text import cut_prompts, encode_prompts, text_length
-from sigma_backbones.flux_kontext.schedule import shifted_timesteps
 from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_backbones.prompt_cuts import PromptCuts
 from sigma_backbones.resting_text import RestingText
+from sigma_backbones.shifted_timesteps import shifted_timesteps
 from sigma_backbones.step_caches import StepCaches
 from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import TextTokens, Tokens

@@ -23,12 +23,13 @@ from sigma_backbones.flux_kontext.memory_estimate import kept_numbers
 from sigma_backbones.flux_kontext.placement import Placement
 from sigma_backbones.flux_kontext.position_ids import image_ids, joined_ids
 from sigma_backbones.flux_kontext.quantization import quantization_options, require_quantization
-from sigma_backbones.flux_kontext.schedule import shift_for, shifted_timesteps
+from sigma_backbones.flux_kontext.schedule import shift_for
 from sigma_backbones.flux_kontext.step_inputs import StepInputs, plan_steps
 from sigma_backbones.flux_kontext.targets import LORA
 from sigma_backbones.flux_kontext.text import cut_prompts, encode_prompts, text_length
 from sigma_backbones.loaded_adapters import LoadedAdapters
 from sigma_backbones.prompt_cuts import PromptCuts
+from sigma_backbones.shifted_timesteps import shifted_timesteps
 from sigma_backbones.step_caches import StepCaches
 from sigma_backbones.token_grid import PATCH, VAE_FACTOR, latent_size
 from sigma_framework import PluginError, TextTokens, Tokens, WeightsError
