@@ -137,6 +137,8 @@ class DataSourceSpec(ComponentSpec):
     """Fewest subjects an example can have."""
     max_subjects: int = 25
     """Most subjects an example can have."""
+    licence: str = ""
+    """Of all that it gives, as a built set tells it, where that is known beforehand; a record may tell its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,6 +113,9 @@ class UnitWork:
         return [self._with_source(give(index)) for index in indices]
 
     def _with_source(self, record: Record) -> Record:
+        """Names the source and its licence, where the record does not."""
+        if not record.get("licence") and self.source_facts.get("licence"):
+            record = {**record, "licence": self.source_facts["licence"]}
         provenance = dict(record.get("provenance", {}))
         if "source" in provenance or "type" not in self.source_facts:
             return record

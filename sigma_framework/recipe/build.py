@@ -10,7 +10,7 @@ from sigma_framework.plugin_host import PluginHost, build_with
 from sigma_framework.protocols import Annotator, Backbone, ControlEncoder, DataSource, Metric, Objective, Sampler
 from sigma_framework.provenance import Provider
 from sigma_framework.recipe.records import Recipe
-from sigma_framework.specs import ControlSpec
+from sigma_framework.specs import ControlSpec, DataSourceSpec
 
 
 def build_backbone(recipe: Recipe, host: PluginHost) -> Backbone:
@@ -66,8 +66,11 @@ def plan_annotators(recipe: Recipe, host: PluginHost) -> list[tuple[str, Callabl
 
 
 def source_facts(recipe: Recipe, name: str) -> Mapping[str, Any]:
-    """Type, options and version of a block under ``datasources``, as a data set tells where it comes from."""
-    return _facts(recipe, "datasources", name, recipe.datasources[name].component.provider)
+    """Type, options, version and licence of a block under ``datasources``, as a set tells where it comes from."""
+    component = recipe.datasources[name].component
+    spec = component.spec
+    licence = {"licence": spec.licence} if isinstance(spec, DataSourceSpec) and spec.licence else {}
+    return {**licence, **_facts(recipe, "datasources", name, component.provider)}
 
 
 def _facts(recipe: Recipe, section: str, name: str, provider: Provider) -> dict[str, Any]:

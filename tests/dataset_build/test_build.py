@@ -28,6 +28,7 @@ from sigma_framework.dataset_build.records import read_unit, write_unit
 from sigma_framework.dataset_build.report import StageCount
 from sigma_framework.progress import Silent
 from sigma_framework.shards import check_set
+from sigma_framework.shards.document import ShardDocument
 from sigma_framework.testing import ToySource, toy_example
 from sigma_framework.testing.component import same
 
@@ -84,6 +85,31 @@ def test_a_finished_set_is_sound_and_says_how_it_was_made(uninterrupted: Path) -
     assert [row["name"] for row in manifest["stages"]] == ["first", "second"]
     sample = ShardSet(uninterrupted / "shards").sample(0)
     assert sample.document.provenance == {"stages": ["first", "second"]}
+
+
+def test_a_source_names_its_licence_unless_the_record_has_one(tmp_path: Path) -> None:
+    facts = {"type": "toy", "licence": "CC-BY-4.0"}
+    run_build(Build(source=ToySource(), source_facts=facts, stages=[], count=2, seed=0), tmp_path / "plain", Silent())
+    assert {one.licence for one in documents(tmp_path / "plain")} == {"CC-BY-4.0"}
+
+    class Told(ToySource):
+        def record(self, index: int) -> dict[str, Any]:
+            return {**record_of(self[index]), "licence": "CC0-1.0"}
+
+    run_build(Build(source=Told(), source_facts=facts, stages=[], count=2, seed=0), tmp_path / "told", Silent())
+    assert {one.licence for one in documents(tmp_path / "told")} == {"CC0-1.0"}
+
+
+def test_toybox_names_its_licence(tmp_path: Path) -> None:
+    overrides = ["build.count=4", f"run.dir={tmp_path / 'run'}"]
+    recipe = Path(__file__).parents[2] / "recipes" / "build.yaml"
+    Framework.load(recipe, overrides).run()
+    assert {one.licence for one in documents(tmp_path / "run")} == {"Apache-2.0"}
+
+
+def documents(folder: Path) -> list[ShardDocument]:
+    shards = ShardSet(folder / "shards")
+    return [shards.sample(index).document for index in range(len(shards))]
 
 
 def test_reasons_and_counts_reach_the_report(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def sigma_register_datasources() -> Iterable[DataSourceSpec]:
         summary="textured solids on a ground plane, rendered on the fly with exact annotations",
         min_subjects=1,
         max_subjects=MOST_SUBJECTS,
+        licence="Apache-2.0",
     )
     yield DataSourceSpec(
         name="sigma_set",
