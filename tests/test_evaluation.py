@@ -30,6 +30,7 @@ from sigma_framework.plugin_host import PluginHost
 from sigma_framework.progress import Silent
 from sigma_framework.recipe.build import build_control, control_specs
 from sigma_framework.scene import ResolvedScene
+from sigma_framework.specs import ImageSizes
 from sigma_framework.sweep import keep_scores
 from sigma_framework.testing import ToySource
 
@@ -99,6 +100,27 @@ def work_of(metric: Watching, **more: Any) -> tuple[Evaluation, Painter]:
         **more,
     )
     return Evaluation(making=making, scoring=scoring, reporting=reporting), painter
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_scenes_that_the_weights_are_not_made_for_are_told(tmp_path: Path) -> None:
+    groups = [
+        SceneGroup(name="own", source=ToySource(length=2), scenes=2),
+        SceneGroup(name="wide", source=ToySource(length=2, size_hw=(64, 96)), scenes=2),
+    ]
+    for largest, expected in ((96, []), (80, ["2 of 4 scenes are not, e.g. 96 x 64"])):
+        made_for = ImageSizes(default=(64, 64), smallest=64, largest=largest)
+        work, _ = work_of(Watching(), groups=groups, made_for=made_for)
+        notes = Notes()
+        run_evaluation(work, tmp_path / str(largest), notes)
+        assert [part in text for part, text in zip(expected, notes.told, strict=True)] == [True] * len(expected)
 
 
 def test_a_batch_holds_scenes_of_one_number_of_subjects(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sigma_framework.progress import Progress
 from sigma_framework.protocols import ControlEncoder, WholeDepth
 from sigma_framework.run_folder import set_aside
 from sigma_framework.scene import Scene
-from sigma_framework.specs import ControlSpec
+from sigma_framework.specs import ControlSpec, ImageSizes
 from sigma_framework.types import Example, FloatMap
 
 SCENES, TARGETS = "scenes", "targets"
@@ -45,6 +45,8 @@ class Making:
     """By registered type."""
     size_multiple: int
     """Of the backbone."""
+    made_for: ImageSizes | None = None
+    """Sizes of the backbone's weights, where it tells them."""
     groups: Sequence[SceneGroup]
     """Where scenes come from, the group that the means speak of first."""
     subjects: int | None
@@ -108,6 +110,8 @@ def make_generations(work: Making, folder: Path, progress: Progress) -> Manifest
     kept = _kept(work, folder, progress)
     for name in (SCENES, TARGETS):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    if unsuited := _unsuited(work, indices):
+        progress.note(f"warning: {unsuited}")
     maker = work.maker() if work.made_by == "model" and len(kept) < total else None
     memory = PeakMemory(maker.backbone.device) if maker else None
     done = dict(kept)
@@ -119,6 +123,22 @@ def make_generations(work: Making, folder: Path, progress: Progress) -> Manifest
         progress.advance(len(batch))
     progress.finish()
     return read_manifest(folder)
+
+
+def _unsuited(work: Making, indices: Mapping[str, Sequence[int]]) -> str:
+    """What to say of scenes whose size the weights are not made for; empty where all suit them."""
+    sizes = work.made_for
+    if sizes is None or work.made_by != "model":
+        return ""
+    found = np.concatenate([np.asarray(group.source.sizes)[list(indices[group.name])] for group in work.groups])
+    beyond = found[(found < sizes.smallest).any(axis=1) | (found > sizes.largest).any(axis=1)]
+    if not len(beyond):
+        return ""
+    height, width = beyond[0]
+    return (
+        f"these weights are made for {sizes.smallest} to {sizes.largest} pixels, and {len(beyond)} of {len(found)} "
+        f"scenes are not, e.g. {width} x {height}; their scores say little of the weights"
+    )
 
 
 def _kept(work: Making, folder: Path, progress: Progress) -> dict[str, Generation]:

@@ -15,6 +15,7 @@ from sigma_framework.generation import ImageMaker
 from sigma_framework.plugin_host import PluginHost
 from sigma_framework.protocols import ControlEncoder, DataSource
 from sigma_framework.recipe import Recipe
+from sigma_framework.recipe.backbone_answers import image_sizes
 from sigma_framework.recipe.build import (
     build_control,
     build_datasources,
@@ -78,6 +79,7 @@ def _making(recipe: Recipe, host: PluginHost, maker: MakerOf, annotated: Callabl
         controls=controls,
         control_specs=control_specs(recipe, host),
         size_multiple=spec.size_multiple,
+        made_for=image_sizes(recipe.require_backbone()) if block.made_by == "model" else None,
         groups=[SceneGroup(name=name, source=sources[name], scenes=count) for name, count in wanted.items()],
         subjects=block.subjects,
         draw=ControlDraw(controls=tuple(controls), per_subject=per_subject),
