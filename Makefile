@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RECIPE ?= recipes/curriculum.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak coverage lint format bench clean
+.PHONY: help install run test soak coverage lint format bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[test]'
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/optional torchao
 	@touch $@
+
+install: $(INSTALLED) ## the virtual environment alone
 
 ifeq ($(RECIPE),recipes/curriculum.yaml)
 run: $(INSTALLED) ## a first picture, the three-stage curriculum on the embedded model, and both adapters side by side

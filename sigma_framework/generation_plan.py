@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
 
 from sigma_framework.errors import PluginError, Problem, RecipeError
 from sigma_framework.generation import ImageMaker
@@ -40,7 +38,7 @@ def plan_generation(
     component = block.component if own else host.resolve("sampler", spec.name)
     return ImageMaker(
         backbone=backbone,
-        sampler=host.make(component, block.config if own else _carried_over(block.config, spec.config)),
+        sampler=host.make(component, block.config if own else spec.config()),
         needs=spec.needs,
         controls=controls,
         identity_size=recipe.conditioning.identity_size,
@@ -52,13 +50,6 @@ def plan_generation(
         composition=recipe.conditioning.composition,
         facts={"sampler": spec.name, "adapters": {n: a.weight for n, a in recipe.adapters.items()}},
     )
-
-
-def _carried_over(options: Any, schema: type) -> Any:
-    """Options of another sampler, with those that both have under one name and type."""
-    known = {(one.name, str(one.type)) for one in fields(options)}
-    shared = [one.name for one in fields(schema) if one.init and (one.name, str(one.type)) in known]
-    return schema(**{name: getattr(options, name) for name in shared})
 
 
 def _sampler_spec(recipe: Recipe, host: PluginHost, inserting: bool) -> SamplerSpec:

@@ -204,9 +204,6 @@ class AdapterDimmer(Protocol):
 
         Args:
             share: in [0, 1]; 0 is the base alone, 1 changes nothing.
-
-        Raises:
-            PluginError: the adapters were added into the base's weights.
         """
         ...
 

@@ -166,11 +166,14 @@ def next_number(folder: Path) -> int:
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """What a resolved recipe says about the images of an evaluation, as a short text; measures and places left out."""
+    """What a resolved recipe says about each image of an evaluation, as a short text.
+
+    Left out are measures, places, and how many scenes are made.
+    """
     decides = {
         key: value for key, value in recipe.items() if key not in ("metrics", "run", "plugins", "train", "build")
     }
-    free = ("system", "paper_table", "beside", "note", "images", "batch_size", "validation_loss")
+    free = ("system", "paper_table", "beside", "note", "images", "batch_size", "validation_loss", "scenes", "also")
     decides["evaluate"] = {key: value for key, value in recipe.get("evaluate", {}).items() if key not in free}
     decides["seed"] = recipe.get("run", {}).get("seed")
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]

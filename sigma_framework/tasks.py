@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,9 @@ def _count(
     framework: Framework, fresh: bool, allow: Sequence[str], work: Callable[[], Mapping[str, float]], last: str
 ) -> list[str]:
     """Work that ends with numbers; ``last`` is the file it writes last, so its presence means that it is done."""
-    _start_anew(framework, fresh or _accepted_anew(framework, allow, last))
+    if not fresh and _accepted_anew(framework, allow, last):
+        _start_beside(framework)
+    _start_anew(framework, fresh)
     if done := _finished(framework, allow, last):
         return [done]
     lines = [f"{name}: {value:.5g}" for name, value in work().items()]
@@ -200,7 +203,7 @@ def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:
 
 
 def _accepted_anew(framework: Framework, allow: Sequence[str], last: str) -> bool:
-    """Whether the folder holds a whole evaluation by another recipe, which the caller accepts: it has to be made anew.
+    """Whether the folder holds a whole evaluation by another recipe, which the caller accepts: its scores are old.
 
     Raises:
         RunError: it holds one that the caller does not accept.
@@ -211,6 +214,16 @@ def _accepted_anew(framework: Framework, allow: Sequence[str], last: str) -> boo
     wanted = framework.recipe.plain(folder)
     refuse_other_recipe(folder, wanted, ("run.dir", *allow))
     return any(key != "run.dir" for key in differing_keys(read_recipe(folder) or {}, wanted))
+
+
+def _start_beside(framework: Framework) -> None:
+    """Sets a whole evaluation aside and goes on from a copy of its images, of which what is still right is kept."""
+    from sigma_framework.evaluation.run import IMAGES
+
+    kept = set_aside(framework.run_folder)
+    if kept is not None and (kept / IMAGES).exists():
+        framework.progress.note(f"the earlier run is kept in {kept}")
+        shutil.copytree(kept / IMAGES, framework.run_folder / IMAGES)
 
 
 def _start_anew(framework: Framework, fresh: bool) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from sigma_framework import Example, Framework, Result
 from sigma_framework.errors import DataError, PluginError, RecipeError
 from sigma_framework.evaluation import ControlDraw, Evaluation, SceneGroup, run_evaluation
+from sigma_framework.evaluation.generations import read_manifest
 from sigma_framework.evaluation.making import Making
 from sigma_framework.evaluation.memory import PeakMemory
 from sigma_framework.evaluation.paper import COLUMNS, paper_tables, repeated_rows
@@ -108,6 +109,27 @@ class Notes(Silent):
 
     def note(self, text: str) -> None:
         self.told.append(text)
+
+
+def test_more_scenes_keep_the_images_whose_number_means_the_same_scene(tmp_path: Path) -> None:
+    def made(first: int, second: int) -> int:
+        groups = [
+            SceneGroup(name="first", source=ToySource(length=6), scenes=first),
+            SceneGroup(name="second", source=ToySource(length=6, size_hw=(64, 96)), scenes=second),
+        ]
+        work, painter = work_of(Watching(), groups=groups)
+        run_evaluation(work, tmp_path, Silent())
+        manifest = read_manifest(tmp_path / "images")
+        assert [one.source for one in manifest.images] == ["first"] * first + ["second"] * second
+        keys = [one.key for one in manifest.images]
+        assert len(set(keys[:first])) == first and len(set(keys[first:])) == second, "no scene is there twice"
+        return sum(len(batch) for batch in painter.batches)
+
+    assert made(3, 2) == 5
+    assert made(3, 3) == 1, "the last group grew"
+    assert made(2, 3) == 3, "the first shrank: its two are kept, the others have moved"
+    assert made(2, 2) == 0
+    assert made(6, 2) == 8 - 1, "scenes are made in the order of their subjects: only the first is where it was"
 
 
 def test_scenes_that_the_weights_are_not_made_for_are_told(tmp_path: Path) -> None:

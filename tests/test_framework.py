@@ -69,6 +69,13 @@ def test_a_scene_takes_the_size_of_the_weights_and_is_warned_of_others(generatin
     )
 
 
+def test_a_base_without_adapter_is_warned_of() -> None:
+    for override in ("adapters.main=null", "adapters.main.weight=0"):
+        framework = Framework.load(ROOT / "recipes" / "generate.yaml", ["sampler.steps=1", override])
+        (warning,) = framework.generate(SCENES / "boxes.yaml").warnings
+        assert warning.startswith("adapters: none is at work")
+
+
 def test_a_photograph_that_is_not_used_is_told(generating: Framework, inserting: Framework) -> None:
     photograph = Image.open(SCENES / "insert_background.png").convert("RGB")
     scene = {"prompt": "a floor", "subjects": boxed([4, 60, 48, 116]), "background": photograph}
@@ -76,13 +83,11 @@ def test_a_photograph_that_is_not_used_is_told(generating: Framework, inserting:
     assert generating.insert(**scene).warnings == inserting.generate(**scene).warnings == ()
 
 
-def test_a_recipe_for_generating_inserts_with_the_options_that_both_samplers_have(
-    generating: Framework, inserting: Framework
-) -> None:
+def test_a_recipe_for_generating_inserts_as_the_one_for_inserting(generating: Framework, inserting: Framework) -> None:
     first, second = (one.insert(SCENES / "insert.yaml", seed=3).images[0] for one in (generating, inserting))
     assert (pixels(first) == pixels(second)).all()
-    plain = Framework.load(ROOT / "recipes" / "insert.yaml", ["sampler.steps=4", "sampler.adapter_guidance.scale=1"])
-    assert (pixels(plain.insert(SCENES / "insert.yaml", seed=3).images[0]) != pixels(first)).any()
+    guided = Framework.load(ROOT / "recipes" / "insert.yaml", ["sampler.steps=4", "sampler.adapter_guidance.scale=2"])
+    assert (pixels(guided.insert(SCENES / "insert.yaml", seed=3).images[0]) != pixels(first)).any()
 
 
 def test_weights_that_read_guidance_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,18 @@ from PIL import Image
 
 from sigma_framework import Framework, RunError
 from sigma_framework.errors import DataError
+from sigma_framework.progress import Silent
 from sigma_framework.sweep import SweepRun, run_sweep
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
 
 
 def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
@@ -36,7 +45,9 @@ def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
     more = Framework.load(RECIPES / "evaluate.yaml", [*overrides, "evaluate.scenes=3"])
     with pytest.raises(RunError, match=r"differs in evaluate\.scenes"):
         more.run()
+    more.progress = notes = Notes()
     more.run(allow=["evaluate.scenes"])
+    assert "2 of 3 images are there from an earlier run" in notes.told
     with (tmp_path / "run" / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3, "what was accepted is done"
     (kept,) = tmp_path.glob("run.*")

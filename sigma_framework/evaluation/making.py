@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +107,9 @@ def make_generations(work: Making, folder: Path, progress: Progress) -> Manifest
     """
     indices = {group.name: chosen_scenes(group, work.subjects) for group in work.groups}
     total = sum(len(chosen) for chosen in indices.values())
-    kept = _kept(work, folder, progress)
+    kept = _kept(work, indices, folder, progress)
+    if 0 < len(kept) < total:
+        progress.note(f"{len(kept)} of {total} images are there from an earlier run")
     for name in (SCENES, TARGETS):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if unsuited := _unsuited(work, indices):
@@ -141,8 +143,10 @@ def _unsuited(work: Making, indices: Mapping[str, Sequence[int]]) -> str:
     )
 
 
-def _kept(work: Making, folder: Path, progress: Progress) -> dict[str, Generation]:
-    """Images of an earlier call, by name; those that were made otherwise are set aside."""
+def _kept(
+    work: Making, indices: Mapping[str, Sequence[int]], folder: Path, progress: Progress
+) -> dict[str, Generation]:
+    """Images of an earlier call that are still wanted, by name; all are set aside when they were made otherwise."""
     if not (folder / MANIFEST).exists():
         return {}
     earlier = read_manifest(folder)
@@ -150,7 +154,22 @@ def _kept(work: Making, folder: Path, progress: Progress) -> dict[str, Generatio
         progress.note(f"{folder} holds images made otherwise; they are kept in {set_aside(folder)}")
         return {}
     there = work.made_by == "nobody"
-    return {one.image: one for one in earlier.images if there or (folder / one.image).exists()}
+    wanted = tuple(_in_their_places(work, indices, earlier.images))
+    if 0 < len(wanted) < len(earlier.images):  # a manifest of nothing cannot be read
+        write_manifest(replace(earlier, images=wanted), folder)
+    return {one.image: one for one in wanted if there or (folder / one.image).exists()}
+
+
+def _in_their_places(
+    work: Making, indices: Mapping[str, Sequence[int]], images: Sequence[Generation]
+) -> Iterator[Generation]:
+    """Those whose number still means the same scene, which changes with how many scenes are made."""
+    earlier = {one.image: one for one in images}
+    scenes = ((group, index) for group in work.groups for index in indices[group.name])
+    for number, (group, index) in enumerate(scenes):
+        one = earlier.get(f"{number:04d}.png")
+        if one is not None and one.source == group.name and one.key == group.source[index].key:
+            yield one
 
 
 def _manifest(work: Making, done: Mapping[str, Generation], memory: PeakMemory | None) -> Manifest:

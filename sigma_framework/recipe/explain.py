@@ -44,7 +44,7 @@ def explain(
         document["steps"] = sum(stage.steps for stage in recipe.stages.values())
         document["train"] = plain_value(recipe.train)
     if recipe.sampler is not None:
-        document["sampler"] = plain_value(recipe.sampler.settings)
+        document["sampler"] = {**plain_value(recipe.sampler.settings), **plain_value(recipe.sampler.config)}
     if recipe.task == "sweep":
         document["variants"] = plain_value(recipe.sweep.variants)
     document["adapters"] = recipe.plain().get("adapters", {})

@@ -30,6 +30,10 @@ def scene_warnings(recipe: Recipe, resolved: ResolvedScene, inserting: bool = Fa
             f"size: these weights are made for {sizes.smallest} to {sizes.largest} pixels, found {canvas.width} x "
             f"{canvas.height}; write size: {list(sizes.default)} and draw the layout for it"
         )
+    if not any(block.weight for block in recipe.adapters.values()):
+        warnings.append(
+            "adapters: none is at work, and a base alone knows no regions; name one: adapters.main.path=FOLDER"
+        )
     spec = recipe.require_sampler().component.spec
     keeps = inserting or (isinstance(spec, SamplerSpec) and "background" in spec.needs)
     if resolved.background is not None and not keeps:

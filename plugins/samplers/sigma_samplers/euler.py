@@ -20,15 +20,17 @@ def predict_velocity(
         PluginError: the backbone cannot weaken its adapters.
     """
     times = torch.full((x.values.shape[0],), t, dtype=torch.float32, device=x.values.device)
+    weak = None
+    if adapter_guidance is not None and adapter_guidance.acts_at(t):  # first, so that nothing is fused for one pass
+        with _dimmer(backbone).dim_adapters(adapter_guidance.weak):
+            weak = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
     velocity = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
     guided = velocity
     if request.negative_text is not None and request.true_cfg != 1.0:
         negative = backbone.velocity(x, times, request.negative_text, request.conditions, request.guidance)
         guided = negative + request.true_cfg * (velocity - negative)
-    if adapter_guidance is None or not adapter_guidance.acts_at(t):
+    if adapter_guidance is None or weak is None:
         return guided
-    with _dimmer(backbone).dim_adapters(adapter_guidance.weak):
-        weak = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
     return guided + (adapter_guidance.scale - 1) * (velocity - weak)
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxKontextPipeline
 
 from sigma_backbones.flux_kontext.backbone import FluxKontextBackbone
-from sigma_framework import PluginError, WeightsError
+from sigma_framework import WeightsError
 from sigma_framework.adapter_export import export_adapter
 
 MakeBackbone = Callable[..., FluxKontextBackbone]
@@ -81,12 +81,19 @@ def test_weakened_ones_are_those_of_smaller_weights(
     assert torch.equal(answer(backbone), before), "also after an error inside"
 
 
-def test_fused_ones_cannot_be_weakened(make_backbone: MakeBackbone, make_adapter: Callable[..., Path]) -> None:
-    backbone = loaded(make_backbone, (make_adapter(1), 1.0), fuse_adapters=True)
-    with pytest.raises(PluginError, match=r"write backbone\.fuse_adapters=false or sampler\.adapter_guidance\.scale=1"):
-        backbone.dim_adapters(0.5)
+def test_weakened_ones_are_not_fused_again(
+    make_backbone: MakeBackbone, make_adapter: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = (make_adapter(1), 1.0)
+    beside, backbone = loaded(make_backbone, pair), loaded(make_backbone, pair, fuse_adapters=True)
+    for _ in range(2):
+        with backbone.dim_adapters(0.5), beside.dim_adapters(0.5):
+            assert torch.equal(answer(backbone), answer(beside))
+        assert torch.equal(answer(backbone), answer(beside)), "nothing was added into the base, not even for a pass"
+    assert caplog.text.count("adapters stay beside the base's weights") == 1
     with make_backbone(fuse_adapters=True).dim_adapters(0.5):
-        pass  # there is nothing to weaken
+        pass
+    assert caplog.text.count("stay beside") == 1, "there is nothing to weaken"
 
 
 def test_what_is_trained_is_not_fused(backbone: FluxKontextBackbone) -> None:

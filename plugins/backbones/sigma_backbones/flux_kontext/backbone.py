@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -51,6 +52,9 @@ def build(config: FluxKontextConfig) -> FluxKontextBackbone:
     return backbone.to(device)
 
 
+_log = logging.getLogger(__name__)
+
+
 class FluxKontextBackbone:
     """Token sequence ``[P, X, I^S, I^C]``; the text goes in separately, as in diffusers (section 3.2)."""
 
@@ -58,6 +62,7 @@ class FluxKontextBackbone:
         self.parts = parts
         self.config = config
         self._watch: AttentionWatch | None = None
+        self._fuses = config.fuse_adapters
         self._control = control
         self._placement = Placement(parts, config, next(iter(parts.transformer.parameters())).device)
         self.adapters = LoadedAdapters(LORA, parts.transformer)
@@ -171,7 +176,7 @@ class FluxKontextBackbone:
             ValueError: this base reads a guidance value and none was given.
         """
         self._placement.take_turn("image")
-        if self.config.fuse_adapters and not torch.is_grad_enabled():
+        if self._fuses and not torch.is_grad_enabled():
             self.adapters.fuse()
         dtype, device = self.transformer.dtype, self.device
         if self._watch is not None:
@@ -295,16 +300,13 @@ class FluxKontextBackbone:
         return self.adapters.swap(Path(path), name, weight)
 
     def dim_adapters(self, share: float) -> AbstractContextManager[None]:
-        """All adapters at ``share`` of their weights while the context is open.
-
-        Raises:
-            PluginError: ``fuse_adapters`` adds them into the base.
-        """
-        if self.config.fuse_adapters and self.adapters.weights:
-            raise PluginError(
-                "backbone.fuse_adapters: adapters inside the base's weights cannot be weakened, which guidance away "
-                "from weaker adapters asks for; write backbone.fuse_adapters=false or sampler.adapter_guidance.scale=1"
+        """All adapters at ``share`` of their weights while the context is open; from then on they are not fused."""
+        if self._fuses and self.adapters.weights:
+            _log.warning(
+                "backbone.fuse_adapters: adapters stay beside the base's weights, because guidance away from weaker "
+                "adapters changes their strength"
             )
+            self._fuses = False
         return self.adapters.dimmed(share)
 
     def trainable_parameters(self) -> Mapping[str, nn.Parameter]:
