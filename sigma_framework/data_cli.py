@@ -13,6 +13,7 @@ import typer
 
 from sigma_framework.cli import guarded
 from sigma_framework.errors import DataError
+from sigma_framework.progress import counted
 
 if TYPE_CHECKING:
     from sigma_framework.shards import SetReport
@@ -100,7 +101,6 @@ def convert(
 ) -> None:
     """``sigma-data convert``."""
     from sigma_framework.set_conversion import Form, convert_set
-    from sigma_framework.terminal import counted
 
     form = Form(
         target=cast(Literal["png", "jpg"] | None, _one_of("--target", picture, "png", "jpg")),
@@ -134,7 +134,6 @@ def import_(
 ) -> None:
     """``sigma-data import``."""
     from sigma_framework.scene_import import import_scenes
-    from sigma_framework.terminal import counted
 
     how = cast(Literal["given", "row"], _one_of("--places", places, "given", "row"))
     with _progress("scenes", 0) as advance:
@@ -199,7 +198,6 @@ def _as_data(report: SetReport) -> dict[str, Any]:
 
 def _as_text(report: SetReport) -> str:
     from sigma_framework.shards.layout import shown_name
-    from sigma_framework.terminal import counted
 
     data = _as_data(report)
     held = f"{counted(report.samples, 'sample')} in {counted(report.shards, 'shard')}"

@@ -25,7 +25,7 @@ from sigma_framework.conditioning.prompts import render_prompt
 from sigma_framework.conditioning.scene_layers import compose_scene, identity_blocks
 from sigma_framework.errors import SceneError, WeightsError
 from sigma_framework.exhaustion import LESS_TO_GENERATE, told_when_exhausted
-from sigma_framework.progress import Progress, Silent
+from sigma_framework.progress import Progress, Silent, counted
 from sigma_framework.protocols import Backbone, ControlEncoder, Sampler
 from sigma_framework.run_folder import next_number
 from sigma_framework.scene import ResolvedScene
@@ -87,7 +87,7 @@ class ImageMaker:
         began = time.perf_counter()
         parts = [seeds[start : start + self.at_once] for start in range(0, len(seeds), self.at_once)]
         passes = 1 + len(resolved.subjects) if "subjects" in self.needs else 1
-        show.begin(f"{len(seeds)} image{'s' if len(seeds) > 1 else ''}", self.steps * passes * len(parts))
+        show.begin(counted(len(seeds), "image"), self.steps * passes * len(parts))
         made = torch.cat(
             [
                 self._sample([resolved] * len(part), [controls] * len(part), region, part, _reporting(on_step, show))

@@ -39,3 +39,8 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 pair``, ``2 pairs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -121,7 +121,7 @@ def refuse_other_recipe(
     wanted: Mapping[str, Any],
     allow: Sequence[str] = (),
     read: Callable[[Path], Mapping[str, Any] | None] = read_recipe,
-) -> None:
+) -> list[str]:
     """Makes sure that a folder is free, or holds a run of the same recipe.
 
     Args:
@@ -130,6 +130,9 @@ def refuse_other_recipe(
         allow: keys that may differ; a key stands for all below it.
         read: gives the recipe of the run that the folder holds.
 
+    Returns:
+        The keys that do differ, all of them allowed.
+
     Raises:
         RunError: it holds something else; names the differing keys.
     """
@@ -137,14 +140,16 @@ def refuse_other_recipe(
     if held is None:
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):  # a lock is no run
             raise RunError(f"{folder} holds files but no run; choose another run.dir, or --fresh to set it aside")
-        return
-    differing = [key for key in differing_keys(held, wanted) if not is_accepted(key, allow)]
+        return []
+    found = differing_keys(held, wanted)
+    differing = [key for key in found if not is_accepted(key, allow)]
     if differing:
         flags = " ".join(f"--allow {key}" for key in differing)
         raise RunError(
             f"{folder} holds a run whose recipe differs in {', '.join(differing)}; "
             f"accept with {flags}, start anew with --fresh, or choose another run.dir"
         )
+    return found
 
 
 def is_accepted(key: str, allow: Sequence[str]) -> bool:

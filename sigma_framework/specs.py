@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -105,6 +105,10 @@ class ImageSizes:
     """Least width and height."""
     largest: int
     """Greatest width and height; a scene beyond the two is made, with a warning."""
+
+    def suit(self, sides: Iterable[int]) -> bool:
+        """Whether a picture of these sides is one that the weights are made for."""
+        return all(self.smallest <= side <= self.largest for side in sides)
 
 
 @dataclass(frozen=True, kw_only=True)

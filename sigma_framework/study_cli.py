@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sigma_framework.cli import guarded
+from sigma_framework.progress import counted
 
 study_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -40,7 +41,6 @@ def make(
 ) -> None:
     """``sigma-study make``."""
     from sigma_framework.study import make_study
-    from sigma_framework.terminal import counted
 
     report = make_study(first, second, output, seed=seed, per_count=per_count)
     for note in report.notes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sigma_framework.adapter_facts import digests_of
 from sigma_framework.errors import RunError
 from sigma_framework.learning_curve import describe_learning_curve
-from sigma_framework.run_folder import differing_keys, read_recipe, refuse_other_recipe, set_aside
+from sigma_framework.run_folder import refuse_other_recipe, set_aside
 from sigma_framework.sweep import SweepRun, belongs_to_another, keep_scores, kept_scores, run_sweep
 
 if TYPE_CHECKING:
@@ -85,8 +85,6 @@ def _count(
     framework: Framework, fresh: bool, allow: Sequence[str], work: Callable[[], Mapping[str, float]], last: str
 ) -> list[str]:
     """Work that ends with numbers; ``last`` is the file it writes last, so its presence means that it is done."""
-    if not fresh and _accepted_anew(framework, allow, last):
-        _start_beside(framework)
     _start_anew(framework, fresh)
     if done := _finished(framework, allow, last):
         return [done]
@@ -192,40 +190,31 @@ def _budget_line(framework: Framework) -> str:
 def _finished(framework: Framework, allow: Sequence[str], last: str) -> str:
     """What to say when the folder already holds this work; empty when there is work to do.
 
+    A whole evaluation by a recipe that differs where the caller accepts it is set aside, and work goes on from a copy
+    of its images, of which what is still right is kept.
+
     Raises:
         RunError: it holds a run of another recipe.
     """
     folder = framework.run_folder
     if not (folder / "resolved.yaml").exists():
         return ""
-    refuse_other_recipe(folder, framework.recipe.plain(folder), ("run.dir", *allow))
-    return f"{folder / last} is there from an earlier run; --fresh starts anew" if (folder / last).exists() else ""
-
-
-def _accepted_anew(framework: Framework, allow: Sequence[str], last: str) -> bool:
-    """Whether the folder holds a whole evaluation by another recipe, which the caller accepts: its scores are old.
-
-    Raises:
-        RunError: it holds one that the caller does not accept.
-    """
-    folder = framework.run_folder
-    if framework.recipe.task != "evaluate" or not allow or not (folder / last).exists():
-        return False
-    wanted = framework.recipe.plain(folder)
-    refuse_other_recipe(folder, wanted, ("run.dir", *allow))
-    return any(key != "run.dir" for key in differing_keys(read_recipe(folder) or {}, wanted))
-
-
-def _start_beside(framework: Framework) -> None:
-    """Sets a whole evaluation aside and goes on from a copy of its images, of which what is still right is kept."""
+    accepted = refuse_other_recipe(folder, framework.recipe.plain(folder), ("run.dir", *allow))
+    if not (folder / last).exists():
+        return ""
+    if framework.recipe.task != "evaluate" or set(accepted) <= {"run.dir"}:
+        return f"{folder / last} is there from an earlier run; --fresh starts anew"
     from sigma_framework.evaluation.run import IMAGES
 
-    kept = set_aside(framework.run_folder)
+    kept = _start_anew(framework, True)
     if kept is not None and (kept / IMAGES).exists():
-        framework.progress.note(f"the earlier run is kept in {kept}")
-        shutil.copytree(kept / IMAGES, framework.run_folder / IMAGES)
+        shutil.copytree(kept / IMAGES, folder / IMAGES)
+    return ""
 
 
-def _start_anew(framework: Framework, fresh: bool) -> None:
-    if fresh and (kept := set_aside(framework.run_folder)) is not None:
+def _start_anew(framework: Framework, fresh: bool) -> Path | None:
+    """Where the earlier run is kept, when it was set aside."""
+    kept = set_aside(framework.run_folder) if fresh else None
+    if kept is not None:
         framework.progress.note(f"the earlier run is kept in {kept}")
+    return kept

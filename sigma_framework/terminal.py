@@ -14,11 +14,6 @@ _LOG_SECONDS = 15.0
 """Seconds between two lines where there is no terminal."""
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things in words: ``1 pair``, ``2 pairs``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 class LastingStream:
     """A text stream that goes quiet when its other end is gone, so that a closed terminal ends no work.
 

@@ -103,14 +103,6 @@ def work_of(metric: Watching, **more: Any) -> tuple[Evaluation, Painter]:
     return Evaluation(making=making, scoring=scoring, reporting=reporting), painter
 
 
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
-
-
 def test_more_scenes_keep_the_images_whose_number_means_the_same_scene(tmp_path: Path) -> None:
     def made(first: int, second: int) -> int:
         groups = [
@@ -132,7 +124,7 @@ def test_more_scenes_keep_the_images_whose_number_means_the_same_scene(tmp_path:
     assert made(6, 2) == 8 - 1, "scenes are made in the order of their subjects: only the first is where it was"
 
 
-def test_scenes_that_the_weights_are_not_made_for_are_told(tmp_path: Path) -> None:
+def test_scenes_that_the_weights_are_not_made_for_are_told(tmp_path: Path, note_keeper: Any) -> None:
     groups = [
         SceneGroup(name="own", source=ToySource(length=2), scenes=2),
         SceneGroup(name="wide", source=ToySource(length=2, size_hw=(64, 96)), scenes=2),
@@ -140,9 +132,8 @@ def test_scenes_that_the_weights_are_not_made_for_are_told(tmp_path: Path) -> No
     for largest, expected in ((96, []), (80, ["2 of 4 scenes are not, e.g. 96 x 64"])):
         made_for = ImageSizes(default=(64, 64), smallest=64, largest=largest)
         work, _ = work_of(Watching(), groups=groups, made_for=made_for)
-        notes = Notes()
-        run_evaluation(work, tmp_path / str(largest), notes)
-        assert [part in text for part, text in zip(expected, notes.told, strict=True)] == [True] * len(expected)
+        run_evaluation(work, tmp_path / str(largest), note_keeper)
+        assert [part in text for part, text in zip(expected, note_keeper.notes, strict=True)] == [True] * len(expected)
 
 
 def test_a_batch_holds_scenes_of_one_number_of_subjects(tmp_path: Path) -> None:

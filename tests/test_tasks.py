@@ -7,6 +7,7 @@ import json
 import math
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +15,12 @@ from PIL import Image
 
 from sigma_framework import Framework, RunError
 from sigma_framework.errors import DataError
-from sigma_framework.progress import Silent
 from sigma_framework.sweep import SweepRun, run_sweep
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
-
-
-def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
+def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path, note_keeper: Any) -> None:
     overrides = ["evaluate.scenes=2", "evaluate.subjects=3", "sampler.steps=2", f"run.dir={tmp_path / 'run'}"]
     lines = Framework.load(RECIPES / "evaluate.yaml", overrides).run()
     with (tmp_path / "run" / "results.csv").open() as file:
@@ -45,9 +37,9 @@ def test_evaluation_scores_scenes_and_shows_them(tmp_path: Path) -> None:
     more = Framework.load(RECIPES / "evaluate.yaml", [*overrides, "evaluate.scenes=3"])
     with pytest.raises(RunError, match=r"differs in evaluate\.scenes"):
         more.run()
-    more.progress = notes = Notes()
+    more.progress = note_keeper
     more.run(allow=["evaluate.scenes"])
-    assert "2 of 3 images are there from an earlier run" in notes.told
+    assert "2 of 3 images are there from an earlier run" in note_keeper.notes
     with (tmp_path / "run" / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3, "what was accepted is done"
     (kept,) = tmp_path.glob("run.*")

@@ -46,13 +46,16 @@ def draw_layout(
     image = Image.fromarray(picture)
     drawing = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=max(9, min(shape[:2]) // 28))
-    named = [(k, name) for k, name in enumerate(names) if name and regions[k].any()]
-    places = [_anchor(regions[k]) for k, _ in named]
+    shown = [
+        (_anchor(region), name, str(number))
+        for number, (region, name) in enumerate(zip(regions, names, strict=True), start=1)
+        if name and region.any()
+    ]
     style: dict[str, Any] = {"stroke_width": 1, "anchor": "mm", "font": font}
-    boxes = [drawing.textbbox(place, name, **style) for place, (_, name) in zip(places, named, strict=True)]
+    boxes = [drawing.textbbox(place, name, **style) for place, name, _ in shown]
     crowded = any(_overlap(one, other) for one, other in itertools.combinations(boxes, 2))
-    for place, (k, name) in zip(places, named, strict=True):
-        drawing.text(place, str(k + 1) if crowded else name, fill="white", stroke_fill="black", **style)
+    for place, name, number in shown:
+        drawing.text(place, number if crowded else name, fill="white", stroke_fill="black", **style)
     return np.array(image)
 
 

@@ -46,7 +46,7 @@ class Making:
     size_multiple: int
     """Of the backbone."""
     made_for: ImageSizes | None = None
-    """Sizes of the backbone's weights, where it tells them."""
+    """Sizes of the backbone's weights, where it tells them and makes the images."""
     groups: Sequence[SceneGroup]
     """Where scenes come from, the group that the means speak of first."""
     subjects: int | None
@@ -130,11 +130,11 @@ def make_generations(work: Making, folder: Path, progress: Progress) -> Manifest
 def _unsuited(work: Making, indices: Mapping[str, Sequence[int]]) -> str:
     """What to say of scenes whose size the weights are not made for; empty where all suit them."""
     sizes = work.made_for
-    if sizes is None or work.made_by != "model":
+    if sizes is None:
         return ""
-    found = np.concatenate([np.asarray(group.source.sizes)[list(indices[group.name])] for group in work.groups])
-    beyond = found[(found < sizes.smallest).any(axis=1) | (found > sizes.largest).any(axis=1)]
-    if not len(beyond):
+    found = [size for group in work.groups for size in np.asarray(group.source.sizes)[list(indices[group.name])]]
+    beyond = [size_hw for size_hw in found if not sizes.suit(size_hw)]
+    if not beyond:
         return ""
     height, width = beyond[0]
     return (

@@ -15,6 +15,7 @@ from sigma_framework.evaluation.scoring import Measured, Scored
 from sigma_framework.evaluation.summary import Summary, told
 from sigma_framework.evaluation.tables import TextTable, as_html
 from sigma_framework.picture_grid import untile
+from sigma_framework.progress import counted
 from sigma_framework.types import RgbImage
 
 SHOWN = 60
@@ -96,7 +97,7 @@ def _about(scene: Scored) -> str:
     lines = (
         scene.image,
         scene.key,
-        f"{scene.subjects} subject{'s' if scene.subjects > 1 else ''}",
+        counted(scene.subjects, "subject"),
         ", ".join(dict.fromkeys(scene.controls)),
         cost,
     )

@@ -25,7 +25,7 @@ def scene_warnings(recipe: Recipe, resolved: ResolvedScene, inserting: bool = Fa
     """
     warnings = []
     sizes, canvas = image_sizes(recipe.require_backbone()), resolved.canvas
-    if sizes is not None and not all(sizes.smallest <= side <= sizes.largest for side in canvas.size_hw):
+    if sizes is not None and not sizes.suit(canvas.size_hw):
         warnings.append(
             f"size: these weights are made for {sizes.smallest} to {sizes.largest} pixels, found {canvas.width} x "
             f"{canvas.height}; write size: {list(sizes.default)} and draw the layout for it"

@@ -53,16 +53,6 @@ class Unreadable:
         return records
 
 
-class Notes(Silent):
-    """Progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def plan(seen: Path, **options: Any) -> Build:
     stages = [Stage(name="write", make=Writer), Stage(name="unique", make=partial(OneOfEach, str(seen)))]
     return Build(source=None, stages=stages, count=len(SAID), seed=0, batch=2, **options)
@@ -105,16 +95,18 @@ def test_a_build_that_goes_on_drops_the_same(built: Path, tmp_path: Path) -> Non
     assert files(tmp_path) == files(built)
 
 
-def test_a_job_of_an_array_waits_for_the_others(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_of_an_array_waits_for_the_others(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note_keeper: Any
+) -> None:
     work = plan(tmp_path / "seen", engine="array")
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
     totals = []
     for rank in ("0", "1", "0"):
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", rank)
-        notes = Notes()
-        totals.append(run_build(work, tmp_path, notes))
+        totals.append(run_build(work, tmp_path, note_keeper))
         if len(totals) == 1:
-            assert any("job 1 of 2 waits: stage unique" in note and "2 units of write" in note for note in notes.notes)
+            told = note_keeper.notes
+            assert any("job 1 of 2 waits: stage unique" in note and "2 units of write" in note for note in told)
     assert totals[0] == {"read": 4, "units_missing": 4}
     assert totals[1]["units_missing"] == 2, "the second job found all prompts and went on with its own share"
     assert totals[2]["kept"] == 4

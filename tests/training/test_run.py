@@ -275,19 +275,12 @@ def test_a_source_without_depth_draws_what_it_can() -> None:
     assert all(not one.spatial[..., 2].any() for one in made)
 
 
-def test_a_full_cache_is_told_once(tmp_path: Path) -> None:
-    class Notes(Silent):
-        def __init__(self) -> None:
-            self.told: list[str] = []
-
-        def note(self, text: str) -> None:
-            self.told.append(text)
-
-    run, progress = training(tmp_path), Notes()
+def test_a_full_cache_is_told_once(tmp_path: Path, note_keeper: Any) -> None:
+    run = training(tmp_path)
     assert isinstance(run.objective, AdapterObjective)
     run.objective.cache = EncodingCache(tmp_path / "cache", run.objective.backbone, 1)
-    run_training(run, progress)
-    assert sum("is full" in text for text in progress.told) == 1
+    run_training(run, note_keeper)
+    assert sum("is full" in text for text in note_keeper.notes) == 1
 
 
 def test_a_run_that_goes_on_is_not_set_aside(tmp_path: Path) -> None:

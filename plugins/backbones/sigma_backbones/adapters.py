@@ -88,19 +88,11 @@ def _peft_settings(transformer: Any, name: str) -> list[tuple[str, Any]]:
     return list(transformer.peft_config[name].to_dict().items())
 
 
-def strengths(transformer: nn.Module) -> dict[tuple[str, str], float]:
-    """What each layer multiplies an adapter's output by, by names of layer and adapter."""
+def lora_layers(transformer: nn.Module) -> list[Any]:
+    """peft's layers, which hold each adapter's weights and ``scaling``, what its output is multiplied by."""
     from peft.tuners.lora import LoraLayer
 
-    layers = {key: layer for key, layer in transformer.named_modules() if isinstance(layer, LoraLayer)}
-    return {(key, name): float(value) for key, layer in layers.items() for name, value in layer.scaling.items()}
-
-
-def set_strengths(transformer: nn.Module, values: Mapping[tuple[str, str], float]) -> None:
-    """The inverse of ``strengths``."""
-    for (key, name), value in values.items():
-        layer: Any = transformer.get_submodule(key)
-        layer.scaling[name] = value
+    return [module for module in transformer.modules() if isinstance(module, LoraLayer)]
 
 
 def put_lora(transformer: Any, found: AdapterFile, name: str) -> None:
@@ -129,8 +121,6 @@ def move_into(transformer: Any, source: str, name: str) -> bool:
     The tensors stay where they are, so nothing that was compiled has to be compiled again. False, and nothing done,
     when layers or ranks differ.
     """
-    from peft.tuners.lora import LoraLayer
-
     new, old = (adapter_parameters(transformer, one) for one in (source, name))
     shapes = {key.replace(f".{source}.", f".{name}."): value.shape for key, value in new.items()}
     if shapes != {key: value.shape for key, value in old.items()}:
@@ -138,9 +128,9 @@ def move_into(transformer: Any, source: str, name: str) -> bool:
     with torch.no_grad():
         for key, value in new.items():
             old[key.replace(f".{source}.", f".{name}.")].copy_(value)
-    for module in transformer.modules():
-        if isinstance(module, LoraLayer) and source in module.lora_alpha:
-            for kept in (module.lora_alpha, module.scaling, module.use_rslora):
+    for layer in lora_layers(transformer):
+        if source in layer.lora_alpha:
+            for kept in (layer.lora_alpha, layer.scaling, layer.use_rslora):
                 kept[name] = kept[source]
     transformer.peft_config[name] = transformer.peft_config[source]
     transformer.delete_adapters(source)

@@ -93,13 +93,16 @@ class LoadedAdapters:
     def dimmed(self, share: float) -> Iterator[None]:
         """Inside, all work at ``share`` of their weights."""
         self.unfuse()
-        kept, before = adapters.strengths(self._transformer), self._share
+        kept = [(layer.scaling, dict(layer.scaling)) for layer in adapters.lora_layers(self._transformer)]
+        before = self._share
         self._share = before * share
         try:
-            adapters.set_strengths(self._transformer, {layer: value * share for layer, value in kept.items()})
+            for scaling, values in kept:
+                scaling.update({name: value * share for name, value in values.items()})
             yield
         finally:
-            adapters.set_strengths(self._transformer, kept)
+            for scaling, values in kept:
+                scaling.update(values)
             self._share = before
 
     def fuse(self) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from sigma_framework import AdapterDimmer, Backbone, PluginError, SampleRequest, Tokens
+from sigma_framework import AdapterDimmer, Backbone, PluginError, SampleRequest, TextTokens, Tokens
 from sigma_samplers.config import AdapterGuidance
+
+OFF = AdapterGuidance()
+"""No second pass."""
 
 
 def predict_velocity(
-    backbone: Backbone, x: Tokens, t: float, request: SampleRequest, adapter_guidance: AdapterGuidance | None = None
+    backbone: Backbone, x: Tokens, t: float, request: SampleRequest, adapter_guidance: AdapterGuidance = OFF
 ) -> torch.Tensor:
     """Velocity of ``x`` (b, l, d) at time ``t``, with the guidance that the request and the sampler's options ask for.
 
@@ -20,18 +23,19 @@ def predict_velocity(
         PluginError: the backbone cannot weaken its adapters.
     """
     times = torch.full((x.values.shape[0],), t, dtype=torch.float32, device=x.values.device)
+
+    def predict(text: TextTokens) -> torch.Tensor:
+        return backbone.velocity(x, times, text, request.conditions, request.guidance)
+
     weak = None
-    if adapter_guidance is not None and adapter_guidance.acts_at(t):  # first, so that nothing is fused for one pass
+    if adapter_guidance.acts_at(t):  # first, so that nothing is fused for one pass
         with _dimmer(backbone).dim_adapters(adapter_guidance.weak):
-            weak = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
-    velocity = backbone.velocity(x, times, request.text, request.conditions, request.guidance)
-    guided = velocity
+            weak = predict(request.text)
+    velocity = guided = predict(request.text)
     if request.negative_text is not None and request.true_cfg != 1.0:
-        negative = backbone.velocity(x, times, request.negative_text, request.conditions, request.guidance)
+        negative = predict(request.negative_text)
         guided = negative + request.true_cfg * (velocity - negative)
-    if adapter_guidance is None or weak is None:
-        return guided
-    return guided + (adapter_guidance.scale - 1) * (velocity - weak)
+    return guided if weak is None else guided + (adapter_guidance.scale - 1) * (velocity - weak)
 
 
 def _dimmer(backbone: Backbone) -> AdapterDimmer:

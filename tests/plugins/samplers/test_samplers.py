@@ -13,7 +13,7 @@ from sigma_framework import PluginError, SigmaError, Tokens
 from sigma_framework.testing import SamplerConformance, TinyBackbone, toy_request
 from sigma_samplers.blended_insertion import BlendedInsertionSampler
 from sigma_samplers.config import AdapterGuidance, BlendedInsertionConfig, GenerateConfig
-from sigma_samplers.euler import euler_step, predict_velocity
+from sigma_samplers.euler import OFF, euler_step, predict_velocity
 from sigma_samplers.generate import GenerateSampler
 from sigma_samplers.plugin import sigma_register_samplers
 
@@ -79,7 +79,7 @@ def test_guidance_moves_away_from_weaker_adapters_until_its_time() -> None:
     request = toy_request(backbone, (5,))
     x = backbone.noise(request.size_hw, [torch.Generator().manual_seed(5)])
 
-    def velocity(t: float, guidance: AdapterGuidance | None = None, **changes: Any) -> torch.Tensor:
+    def velocity(t: float, guidance: AdapterGuidance = OFF, **changes: Any) -> torch.Tensor:
         return predict_velocity(backbone, x, t, replace(request, **changes), guidance)
 
     guidance = AdapterGuidance(scale=3.0, weak=0.25, until=0.5)
